@@ -1,0 +1,47 @@
+"""Genetic encoding and offspring synthesis: pure functions on PyTrees."""
+
+from evojax.genetics.census import Census, LayerCensus, census
+from evojax.genetics.clusters import (
+    Follows,
+    Layout,
+    Rule,
+    Synapses,
+    check_masks,
+    default_rule,
+    layout,
+)
+from evojax.genetics.encoding import (
+    Dna,
+    Encoding,
+    cluster_driven,
+    magnitude,
+    random,
+    synapse_driven,
+)
+from evojax.genetics.environment import Environment, budget, constant
+from evojax.genetics.synthesis import Draw, Synthesis, synthesis
+
+__all__ = [
+    "Census",
+    "Dna",
+    "Draw",
+    "Encoding",
+    "Environment",
+    "Follows",
+    "LayerCensus",
+    "Layout",
+    "Rule",
+    "Synapses",
+    "Synthesis",
+    "budget",
+    "census",
+    "check_masks",
+    "cluster_driven",
+    "constant",
+    "default_rule",
+    "layout",
+    "magnitude",
+    "random",
+    "synapse_driven",
+    "synthesis",
+]

@@ -1,0 +1,113 @@
+"""Counting: synapses, clusters and the papers' efficiencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from evojax.genetics.clusters import Follows, Layout, Synapses, cluster_axes
+from evojax.genetics.trees import PyTree, flatten
+
+
+class LayerCensus(NamedTuple):
+    """Counts of one layer.
+
+    Attributes:
+        name: path of the layer's module.
+        weights: living synapses, without biases.
+        synapses: living synapses, biases included (the papers' totals fit only so).
+        clusters: clusters with at least one living synapse.
+        size: synapses of the ancestor, biases included.
+        total_clusters: clusters of the ancestor.
+    """
+
+    name: str
+    weights: int
+    synapses: int
+    clusters: int
+    size: int
+    total_clusters: int
+
+
+class Census(NamedTuple):
+    """Counts of a network and its efficiencies against the ancestor that the masks' shapes give.
+
+    Attributes:
+        layers: counts by layer, in the order asked for.
+        synapses: living synapses, biases included.
+        clusters: living clusters, the classifier's left out.
+        architectural_efficiency: A-E, ancestor's synapses / living synapses.
+        cluster_efficiency: E, mean over layers of the ancestor's clusters / living ones, the
+            classifier left out (as the papers' tables do, worked out from their figures).
+        cluster_efficiency_pooled: the ratio of the sums instead.
+    """
+
+    layers: tuple[LayerCensus, ...]
+    synapses: int
+    clusters: int
+    architectural_efficiency: float
+    cluster_efficiency: float
+    cluster_efficiency_pooled: float
+
+
+def census(
+    masks: PyTree,
+    plan: Layout,
+    order: Sequence[str] = (),
+    classifier: str | None = None,
+    cluster: str = "kernel",
+) -> Census:
+    """Counts a network's living synapses and clusters, on the host.
+
+    Args:
+        masks: PyTree of bool arrays, ``None`` where nothing is pruned.
+        plan: the parameters' roles (`Synthesis.layout`).
+        order: names of layers in the order to report; layers not named come after.
+        classifier: name of the layer left out of the cluster efficiency.
+        cluster: what counts as a cluster. The papers count kernels whatever the encoding.
+    """
+    marks = {path: np.asarray(m) for path, m in flatten(masks)[0].items() if m is not None}
+    kernels = [path for path, role in plan.roles.items() if isinstance(role, Synapses)]
+    rank = {name: index for index, name in enumerate(order)}
+    kernels.sort(key=lambda path: rank.get(layer_name(path), len(rank)))
+    layers = tuple(_layer(path, marks, plan, cluster) for path in kernels)
+    counted = [layer for layer in layers if layer.name != classifier] or list(layers)
+    alive = sum(layer.clusters for layer in counted)
+    total = sum(layer.total_clusters for layer in counted)
+    ratios = [layer.total_clusters / max(layer.clusters, 1) for layer in counted]
+    synapses = sum(layer.synapses for layer in layers)
+    return Census(
+        layers=layers,
+        synapses=synapses,
+        clusters=alive,
+        architectural_efficiency=sum(layer.size for layer in layers) / max(synapses, 1),
+        cluster_efficiency=sum(ratios) / len(ratios),
+        cluster_efficiency_pooled=total / max(alive, 1),
+    )
+
+
+def layer_name(path: str) -> str:
+    """The layer that a parameter belongs to: its path without the last step."""
+    return path.rpartition("/")[0] or path
+
+
+def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) -> LayerCensus:
+    mask = marks[path]
+    axes = cluster_axes(plan.roles[path].cluster or cluster, mask.ndim)
+    clusters = mask.any(axes)
+    followers = [
+        marks[name]
+        for name, role in plan.roles.items()
+        if isinstance(role, Follows) and role.of == path
+    ]
+    weights = int(mask.sum())
+    return LayerCensus(
+        name=layer_name(path),
+        weights=weights,
+        synapses=weights + sum(int(m.sum()) for m in followers),
+        clusters=int(clusters.sum()),
+        size=mask.size + sum(m.size for m in followers),
+        total_clusters=clusters.size,
+    )

@@ -1,0 +1,209 @@
+"""Which parameters carry synapses, and which synapses live or die together.
+
+The papers' synaptic cluster is "any subset of synapses such as a kernel or a set of kernels"
+(Shafiee & Wong 2016, section 2). Here a cluster spans some axes of one parameter:
+
+* ``"kernel"``: the k x k slice of one (input, output) channel pair (Shafiee & Wong 2016, section 3);
+* ``"filter"``: all that enters one output channel (Chung et al. 2018, section 3.1);
+* ``"synapse"``: every synapse by itself.
+
+Parameters are laid out as Flax lays them out: ``(*space, input, output)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evojax.genetics.trees import PyTree, flatten
+
+CLUSTERS = ("kernel", "filter", "synapse")
+
+
+class Synapses(NamedTuple):
+    """Role of a parameter whose entries are synapses, its output channels on the last axis.
+
+    Attributes:
+        cluster: cluster kind of this parameter alone; ``None`` takes the encoding's.
+    """
+
+    cluster: str | None = None
+
+
+class Follows(NamedTuple):
+    """Role of a per-channel parameter (a bias, a scale) that dies with its channel.
+
+    Attributes:
+        of: path of the parameter with the role `Synapses` whose last axis holds the channels.
+        sampled: whether its entries are synapses of their own as well, sampled one by one.
+    """
+
+    of: str
+    sampled: bool = False
+
+
+Role = Synapses | Follows | None
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
+Rule = Callable[[Shapes], Mapping[str, Role]]
+
+
+def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Role]:
+    """Gives every parameter its role, by its shape and its neighbours.
+
+    A floating-point parameter of two or more axes carries synapses, unless it is an embedding.
+    A vector named ``bias`` or ``b`` beside exactly one such parameter follows it if their
+    numbers of output channels agree. Everything else (normalisation, embeddings) is never pruned.
+
+    Args:
+        shapes: shape and dtype of every parameter, by path.
+        sample_biases: sample biases like synapses; they die with their channel in either case.
+
+    Returns:
+        The role of every path. Override it by composition, for instance
+        ``lambda shapes: default_rule(shapes) | {"stem/kernel": None}``.
+    """
+    kernels = {
+        path
+        for path, leaf in shapes.items()
+        if len(leaf.shape) >= 2
+        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        and not path.endswith("embedding")
+    }
+    roles: dict[str, Role] = {path: Synapses() if path in kernels else None for path in shapes}
+    for path, leaf in shapes.items():
+        parent, _, name = path.rpartition("/")
+        beside = [kernel for kernel in kernels if kernel.rpartition("/")[0] == parent]
+        if (
+            name in ("bias", "b")
+            and len(leaf.shape) == 1
+            and len(beside) == 1
+            and shapes[beside[0]].shape[-1] == leaf.shape[0]
+        ):
+            roles[path] = Follows(beside[0], sampled=sample_biases)
+    return roles
+
+
+def cluster_axes(cluster: str, ndim: int) -> tuple[int, ...]:
+    """The axes that one cluster spans in a parameter of `ndim` axes.
+
+    Raises:
+        ValueError: if the cluster kind is unknown.
+    """
+    match cluster:
+        case "kernel":
+            return tuple(range(ndim - 2))
+        case "filter":
+            return tuple(range(ndim - 1))
+        case "synapse":
+            return ()
+    raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}; got {cluster!r}")
+
+
+class Group(NamedTuple):
+    """Parameters of one shape and cluster kind, which are stacked and vmapped together."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    paths: tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """How a network's parameters divide into groups: static, known when a program is traced."""
+
+    groups: tuple[Group, ...]
+    followers: Mapping[str, Follows]
+    roles: Mapping[str, Role]
+
+
+def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -> Layout:
+    """Divides a network's parameters into groups.
+
+    Args:
+        params: PyTree of arrays (or of their shapes).
+        rule: gives every parameter its role.
+        cluster: cluster kind of the parameters for which the rule names none.
+
+    Raises:
+        ValueError: if a role does not fit its parameter, or if nothing carries synapses.
+    """
+    leaves, _ = flatten(params)
+    shapes = {
+        path: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+        for path, leaf in leaves.items()
+        if leaf is not None
+    }
+    given = rule(shapes)
+    roles = {path: given.get(path) for path in leaves}
+    members: dict[tuple[tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
+    followers = {path: role for path, role in roles.items() if isinstance(role, Follows)}
+    for path, role in roles.items():
+        if isinstance(role, Synapses):
+            _require_floating(path, shapes[path])
+            axes = cluster_axes(role.cluster or cluster, len(shapes[path].shape))
+        elif isinstance(role, Follows):
+            _require_channels(path, role, shapes, roles)
+            axes = ()
+        if isinstance(role, Synapses) or (isinstance(role, Follows) and role.sampled):
+            key = (shapes[path].shape, shapes[path].dtype, axes)
+            members.setdefault(key, []).append(path)
+    if not any(isinstance(role, Synapses) for role in roles.values()):
+        raise ValueError(
+            "no parameter carries synapses: expected at least one floating-point parameter of two "
+            f"or more axes; got {', '.join(roles) or 'an empty network'}. Pass a rule that "
+            "gives a parameter the role Synapses()."
+        )
+    groups = tuple(Group(shape, axes, tuple(paths)) for (shape, _, axes), paths in members.items())
+    return Layout(groups, followers, roles)
+
+
+def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.shape:
+        raise ValueError(
+            f"{path} cannot carry synapses: expected a floating-point array, got "
+            f"{leaf.dtype} of shape {leaf.shape}. Give it the role None."
+        )
+
+
+def _require_channels(
+    path: str, role: Follows, shapes: Shapes, roles: Mapping[str, Role]
+) -> None:
+    if not isinstance(roles.get(role.of), Synapses):
+        raise ValueError(f"{path} follows {role.of!r}, which is no parameter that carries synapses")
+    channels = shapes[role.of].shape[-1]
+    if shapes[path].shape != (channels,):
+        raise ValueError(
+            f"{path} follows {role.of} and must have the shape ({channels},) of its output "
+            f"channels; got {shapes[path].shape}"
+        )
+
+
+def check_masks(params: PyTree, masks: PyTree, plan: Layout) -> None:
+    """Checks that masks fit the parameters, leaf by leaf.
+
+    Raises:
+        ValueError: if structure, shape or dtype differ; the message names the leaf.
+    """
+    leaves, _ = flatten(params)
+    marks, _ = flatten(masks)
+    if leaves.keys() != marks.keys():
+        missing = sorted(leaves.keys() - marks.keys())
+        surplus = sorted(marks.keys() - leaves.keys())
+        raise ValueError(
+            f"masks do not have the parameters' structure: missing {missing}, unknown {surplus}. "
+            "Make them with synthesis.ancestor(params)."
+        )
+    for path, leaf in leaves.items():
+        mask = marks[path]
+        if plan.roles.get(path) is None:
+            if mask is not None:
+                raise ValueError(f"{path} is never pruned: expected the mask None, got an array")
+        elif mask is None:
+            raise ValueError(f"{path} can be pruned: expected a bool mask, got None")
+        elif jnp.shape(mask) != jnp.shape(leaf) or jnp.result_type(mask) != jnp.bool_:
+            raise ValueError(
+                f"the mask of {path} must be bool of shape {jnp.shape(leaf)}; got "
+                f"{jnp.result_type(mask)} of shape {jnp.shape(mask)}"
+            )

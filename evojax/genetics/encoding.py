@@ -1,0 +1,165 @@
+"""Genetic encoding: a parent's weights as probabilities of clusters and synapses (its DNA).
+
+Probabilities are kept as logarithms, because at a high selection pressure most of them are too
+small for float32, and because the environment's factor then is a sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evojax.genetics.clusters import cluster_axes
+from evojax.genetics.trees import PyTree
+
+
+class Dna(NamedTuple):
+    """Probabilities before the environment, P(s_c | W) and P(s_i | w_i) of Eq. 1.
+
+    Attributes:
+        clusters: one probability per cluster, the cluster's axes kept with length 1.
+        synapses: one probability per synapse.
+    """
+
+    clusters: PyTree
+    synapses: PyTree
+
+
+Encode = Callable[[jax.Array, jax.Array, tuple[int, ...]], Dna]
+
+
+class Encoding(NamedTuple):
+    """How a parent's weights become the probabilities of its offspring's synapses.
+
+    Attributes:
+        name: what tables and figures call it.
+        cluster: cluster kind (see `evojax.genetics.clusters`).
+        encode: ``(weights, mask, axes) -> Dna`` of log-probabilities for one parameter, ``-inf``
+            where the parent has no synapse or no cluster.
+        ranked: the most probable synapses of the network survive, instead of a random draw.
+    """
+
+    name: str
+    cluster: str
+    encode: Encode
+    ranked: bool = False
+
+
+def cluster_driven(
+    selection_pressure: float = 1.0,
+    truncation: float = 0.05,
+    cluster: str = "kernel",
+    *,
+    signed: bool = False,
+) -> Encoding:
+    r"""Synaptic cluster-driven genetic encoding (Shafiee & Wong 2016, Eq. 1, 4 and 5).
+
+    .. math::
+        P(\bar s_c) = \exp(\beta (\sum_{i \in c} \lfloor w_i \rfloor / Z - 1)), \quad
+        P(s_i) = \exp(\beta (w_i / z - 1))
+
+    with z the layer's largest strength, Z the layer's largest cluster sum, and
+    :math:`\lfloor w \rfloor = 0` for strengths below `truncation` times z.
+
+    Args:
+        selection_pressure: beta > 0. 1 is the paper; a large one approaches magnitude pruning.
+        truncation: in [0, 1), as a share of the layer's largest strength.
+        cluster: ``"kernel"``, ``"filter"`` or ``"synapse"``.
+        signed: take w itself for the strength instead of abs(w), as Eq. 5 reads literally.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    _require_pressure(selection_pressure)
+    if not 0.0 <= truncation < 1.0:
+        raise ValueError(f"truncation must lie in [0, 1); got {truncation}")
+    cluster_axes(cluster, 2)
+
+    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+        strength = _strength(weights, mask, signed)
+        z = jnp.max(jnp.abs(strength))
+        truncated = jnp.where(jnp.abs(strength) < truncation * z, 0.0, strength)
+        sums = jnp.sum(truncated, axes, keepdims=True)
+        clusters = _log_probability(sums, jnp.max(jnp.abs(sums)), selection_pressure)
+        synapses = _log_probability(strength, z, selection_pressure)
+        return Dna(
+            clusters=jnp.where(jnp.any(mask, axes, keepdims=True), clusters, -jnp.inf),
+            synapses=jnp.where(mask, synapses, -jnp.inf),
+        )
+
+    return Encoding("cluster_driven", cluster, encode)
+
+
+def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> Encoding:
+    """The encoding that the papers start from: Eq. 5 alone, every synapse by itself.
+
+    Raises:
+        ValueError: if `selection_pressure` is not positive.
+    """
+    _require_pressure(selection_pressure)
+
+    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+        strength = _strength(weights, mask, signed)
+        synapses = _log_probability(strength, jnp.max(jnp.abs(strength)), selection_pressure)
+        alive = jnp.any(mask, axes, keepdims=True)
+        return Dna(_certain(alive), jnp.where(mask, synapses, -jnp.inf))
+
+    return Encoding("synapse_driven", "synapse", encode)
+
+
+def random(cluster: str = "synapse") -> Encoding:
+    """The control without heredity: every synapse and cluster of the parent is equally likely.
+
+    Raises:
+        ValueError: if the cluster kind is unknown.
+    """
+    cluster_axes(cluster, 2)
+
+    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+        del weights
+        return Dna(_certain(jnp.any(mask, axes, keepdims=True)), _certain(mask))
+
+    return Encoding("random", cluster, encode)
+
+
+def magnitude() -> Encoding:
+    """The control without chance: the strongest synapses of the whole network survive.
+
+    Global magnitude pruning: strengths are compared across layers as they are. Its log-probability
+    is the logarithm of the strength, and only the order matters.
+    """
+
+    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+        strength = jnp.abs(weights.astype(jnp.float32))
+        # A living synapse of strength 0 ranks last but stays in the ranking.
+        synapses = jnp.log(jnp.maximum(strength, jnp.finfo(jnp.float32).tiny))
+        alive = jnp.any(mask, axes, keepdims=True)
+        return Dna(_certain(alive), jnp.where(mask, synapses, -jnp.inf))
+
+    return Encoding("magnitude", "synapse", encode, ranked=True)
+
+
+def _require_pressure(selection_pressure: float) -> None:
+    if not (selection_pressure > 0 and math.isfinite(selection_pressure)):
+        raise ValueError(
+            f"selection_pressure must be positive and finite; got {selection_pressure} "
+            "(for pressure without bound use the encoding magnitude())"
+        )
+
+
+def _strength(weights: jax.Array, mask: jax.Array, signed: bool) -> jax.Array:
+    weights = weights.astype(jnp.float32)
+    return jnp.where(mask, weights if signed else jnp.abs(weights), 0.0)
+
+
+def _log_probability(strength: jax.Array, largest: jax.Array, pressure: float) -> jax.Array:
+    """beta (w/z - 1); a layer whose strengths are all zero has no preference among them."""
+    return pressure * (strength / jnp.where(largest > 0, largest, 1.0) - 1.0)
+
+
+def _certain(alive: jax.Array) -> jax.Array:
+    return jnp.where(alive, 0.0, -jnp.inf)

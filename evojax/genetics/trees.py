@@ -1,0 +1,43 @@
+"""Parameters by path: one view of Linen dicts, NNX states and plain PyTrees."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import jax
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+
+PyTree = Any
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Joins a key path to a name such as ``"conv1/kernel"``.
+
+    An NNX variable adds a last step ``value`` to its path. It is left out, so that one network has
+    the same names, and with them the same random draws, in Linen and in NNX.
+    """
+    steps = [str(_step(key)) for key in path]
+    if isinstance(path[-1] if path else None, GetAttrKey) and steps[-1] == "value":
+        steps = steps[:-1]
+    return "/".join(steps)
+
+
+def _step(key: Any) -> Any:
+    match key:
+        case DictKey(key=name) | FlattenedIndexKey(key=name) | GetAttrKey(name=name):
+            return name
+        case SequenceKey(idx=index):
+            return index
+    return key
+
+
+def flatten(tree: PyTree) -> tuple[dict[str, Any], Any]:
+    """Flattens a PyTree to leaves by path, ``None`` kept as a leaf, and its structure."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    return {path_name(path): leaf for path, leaf in leaves}, structure
+
+
+def path_hash(path: str) -> int:
+    """A 32-bit hash of a path that is the same in every process, version and leaf order."""
+    return zlib.crc32(path.encode())
