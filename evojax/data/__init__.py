@@ -1,0 +1,11 @@
+"""Image classification data: where it comes from, and augmentation on the device.
+
+Sources are imported where they are asked for: importing this package needs neither
+scikit-learn nor tensorflow-datasets.
+"""
+
+from evojax.data.augment import shift
+from evojax.data.dataset import DataError, Dataset, Split
+from evojax.data.sources import load
+
+__all__ = ["DataError", "Dataset", "Split", "load", "shift"]
