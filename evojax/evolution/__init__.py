@@ -1,0 +1,28 @@
+"""The generation loop, its record and its checkpoints."""
+
+from evojax.evolution.checkpoints import CheckpointError
+from evojax.evolution.events import (
+    EpochFinished,
+    Event,
+    GenerationFinished,
+    GenerationStarted,
+    RunFinished,
+    Watch,
+)
+from evojax.evolution.generations import evolve
+from evojax.evolution.lineage import RunFolderError, read_lineage
+from evojax.evolution.settings import Settings
+
+__all__ = [
+    "CheckpointError",
+    "EpochFinished",
+    "Event",
+    "GenerationFinished",
+    "GenerationStarted",
+    "RunFinished",
+    "RunFolderError",
+    "Settings",
+    "Watch",
+    "evolve",
+    "read_lineage",
+]

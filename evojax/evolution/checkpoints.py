@@ -1,0 +1,142 @@
+"""Saved networks: Orbax behind one small module, with our own manifest of what was saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from evojax.genetics.trees import flatten
+from evojax.learning import Network
+
+MANIFEST = "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A saved network is missing, damaged or foreign, or could not be written."""
+
+
+def folder(run: str | os.PathLike[str], generation: int) -> Path:
+    """Where a run keeps a generation's network."""
+    return Path(run) / "generations" / f"{generation:03d}"
+
+
+def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path:
+    """Saves a network whole or not at all: it is written beside its place and moved there.
+
+    Raises:
+        CheckpointError: if it could not be written (a full disk, say); what was saved before stays.
+    """
+    place = folder(run, generation).absolute()
+    partial = place.with_name(f".{place.name}.partial")
+    tree = _tree(jax.device_get(network))
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial / "network", tree)
+        write_text(partial / MANIFEST, json.dumps(_manifest(tree), indent=1))
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(partial, place)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"generation {generation} could not be saved in {place}: {error}. The generations "
+            "before it are intact; make room or grant access, and run the same command again."
+        ) from error
+    return place
+
+
+def restore(run: str | os.PathLike[str], generation: int) -> Network:
+    """Reads a generation's network: nested dicts of NumPy arrays, masks ``None`` where never pruned.
+
+    Raises:
+        CheckpointError: if it is missing, or differs from what its manifest says was saved.
+    """
+    place = folder(run, generation).absolute()
+    try:
+        manifest = json.loads((place / MANIFEST).read_text())
+        target = {
+            path: jax.ShapeDtypeStruct(tuple(entry["shape"]), np.dtype(entry["dtype"]))
+            for path, entry in manifest.items()
+        }
+        with ocp.StandardCheckpointer() as checkpointer:
+            saved = checkpointer.restore(place / "network", _nest(target))
+        tree = jax.tree.map(np.asarray, saved)
+    except Exception as error:
+        raise CheckpointError(
+            f"generation {generation} cannot be read from {place}: {error}. Put the folder back "
+            "from a copy, or start a new run in another folder with --out."
+        ) from error
+    found = _manifest(tree)
+    wrong = sorted(path for path in manifest if found.get(path) != manifest[path])
+    if wrong:
+        raise CheckpointError(
+            f"generation {generation} in {place} is damaged: {', '.join(wrong)} differ from the "
+            "manifest in shape, dtype or checksum. Put the folder back from a copy, or start a new "
+            "run in another folder with --out."
+        )
+    params = tree["params"]
+    masks = _fill(params, tree.get("masks", {}))
+    return Network(params, tree.get("batch_stats", {}), masks)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, and onto the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _tree(network: Network) -> dict[str, Any]:
+    """Nested dicts without ``None`` and without empty branches, which Orbax does not keep."""
+    leaves = {
+        f"{part}/{path}": leaf
+        for part, tree in network._asdict().items()
+        for path, leaf in flatten(tree)[0].items()
+        if leaf is not None
+    }
+    return _nest(leaves)
+
+
+def _nest(leaves: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = leaf
+    return tree
+
+
+def _manifest(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        path: {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "crc32": zlib.crc32(np.ascontiguousarray(leaf).tobytes()),
+        }
+        for path, leaf in flatten(tree)[0].items()
+    }
+
+
+def _fill(params: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:
+    """Masks in the structure of the parameters, ``None`` where none was saved."""
+    return {
+        name: _fill(value, masks.get(name, {})) if isinstance(value, dict) else masks.get(name)
+        for name, value in params.items()
+    }

@@ -1,0 +1,308 @@
+"""The generation loop: synthesis, heredity, training, measuring, saving."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.data import Dataset
+from evojax.evolution import checkpoints
+from evojax.evolution.events import (
+    EpochFinished,
+    Event,
+    GenerationFinished,
+    GenerationStarted,
+    RunFinished,
+    Watch,
+)
+from evojax.evolution.heredity import conceive
+from evojax.evolution.lineage import (
+    configuration,
+    entry,
+    new_lineage,
+    open_run,
+    write_lineage,
+)
+from evojax.evolution.settings import Settings
+from evojax.evolution.vestiges import sweeper
+from evojax.genetics import Draw, Layout, Synthesis, census
+from evojax.genetics.trees import path_hash
+from evojax.learning import (
+    Epoch,
+    Images,
+    Layer,
+    Model,
+    Network,
+    NonFiniteLoss,
+    Trainer,
+    on_device,
+    trainer,
+)
+from evojax.learning.network import PyTree
+
+
+class _World(NamedTuple):
+    """What stays the same from generation to generation."""
+
+    settings: Settings
+    model: Model
+    shape: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    synthesis: Synthesis
+    plan: Layout
+    trainer: Trainer
+    sweep: Callable[[Network], PyTree]
+    train: Images
+    holdout: Images | None
+    test: Images
+    watch: Watch
+
+
+class _Candidate(NamedTuple):
+    """A trained offspring and how it came about."""
+
+    network: Network
+    epochs: list[Epoch]
+    holdout_accuracy: float | None
+    draw: Draw | None
+    synapses: int
+
+
+def evolve(
+    settings: Settings,
+    model: Model,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    experiment: str = "evolution",
+    command: str | None = None,
+    watch: Watch = lambda event: None,
+) -> dict[str, Any]:
+    """Evolves a lineage from an ancestor, generation by generation (Shafiee & Wong 2016).
+
+    Each finished generation is saved before it counts. Called again with the same arguments after a
+    crash, it continues where it stopped and gives the same lineage, timings aside.
+
+    Args:
+        settings: everything that decides the lineage.
+        model: the model; its layers' last is the classifier.
+        dataset: images and labels.
+        out: the run's folder.
+        experiment: its name in the record.
+        command: how it was started, for the record.
+        watch: called with each `Event`.
+
+    Returns:
+        The lineage, as in lineage.json. Its `status` says why it ended.
+
+    Raises:
+        ValueError: before any work starts, if the folder, the data or the model do not fit.
+        CheckpointError: if a generation cannot be saved or read.
+    """
+    out = Path(out)
+    config = configuration(settings, experiment, dataset.name)
+    lineage = open_run(out, config)
+    world = _world(settings, model, dataset, watch)
+    if lineage is None:
+        counts = {"train": len(world.train.labels), "test": len(world.test.labels)}
+        counts["holdout"] = 0 if world.holdout is None else len(world.holdout.labels)
+        about = {"classes": dataset.classes, "image_shape": list(world.shape)}
+        lineage = new_lineage(
+            experiment, command or " ".join(sys.argv), settings, config,
+            {"name": dataset.name, **counts, **about},
+        )  # fmt: skip
+    lineage["config"] = config
+    parent = _last(out, lineage)
+    while (status := _status(settings, lineage)) is None:
+        number = len(lineage["generations"]) + 1
+        try:
+            parent, record = _generation(number, parent, world)
+        except NonFiniteLoss as error:
+            status = f"stopped: {error}; generation {number - 1} is the last good one"
+            break
+        checkpoints.save(out, number, parent)
+        lineage["generations"].append(record)
+        write_lineage(out, lineage)
+        watch(GenerationFinished(record))
+    lineage["status"] = status
+    write_lineage(out, lineage)
+    watch(RunFinished(status, str(out)))
+    return lineage
+
+
+def _world(settings: Settings, model: Model, dataset: Dataset, watch: Watch) -> _World:
+    shape = dataset.train.images.shape[1:]
+    layers = model.layers(shape)
+    synthesis = settings.synthesis()
+    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    plan = synthesis.layout(params)
+    logits = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
+    )
+    if logits.shape != (1, dataset.classes):
+        raise ValueError(
+            f"the model gives {logits.shape[-1]} logits, but {dataset.name} has "
+            f"{dataset.classes} classes: make the model with classes={dataset.classes}"
+        )
+    images, labels = dataset.train
+    held = _held_out(labels, settings.held_out)
+    train = on_device(images[~held], labels[~held])
+    return _World(
+        settings=settings,
+        model=model,
+        shape=shape,
+        layers=layers,
+        synthesis=synthesis,
+        plan=plan,
+        trainer=trainer(model, settings.recipe),
+        sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
+        train=train,
+        holdout=on_device(images[held], labels[held], train) if held.any() else None,
+        test=on_device(*dataset.test, train),
+        watch=watch,
+    )
+
+
+def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which training images are held out: the same share of every class, the same in every run."""
+    held = np.zeros(len(labels), bool)
+    if share > 0:
+        generator = np.random.default_rng(0)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            count = max(1, round(share * len(members)))
+            held[generator.permutation(members)[:count]] = True
+    return held
+
+
+def _last(out: Path, lineage: dict[str, Any]) -> Network | None:
+    done = len(lineage["generations"])
+    if not done:
+        return None
+    return Network(*jax.tree.map(jnp.asarray, tuple(checkpoints.restore(out, done))))
+
+
+def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
+    """Why the lineage ends here, or ``None`` if it goes on."""
+    generations = lineage["generations"]
+    if not generations:
+        return None
+    last = generations[-1]
+    drop = 100 * (generations[0]["accuracy"] - last["accuracy"])
+    if drop > settings.max_drop:
+        return (
+            f"stopped: accuracy fell {drop:.2f} points below the ancestor's in generation "
+            f"{last['generation']} (max_drop {settings.max_drop:g})"
+        )
+    if last["generation"] >= settings.generations:
+        return f"finished: {last['generation']} generations"
+    if len(generations) > 1 and last["synapses"] >= generations[-2]["synapses"]:
+        return f"stopped: generation {last['generation']} is no smaller than its parent"
+    return None
+
+
+def _generation(
+    number: int, parent: Network | None, world: _World
+) -> tuple[Network, dict[str, Any]]:
+    start = time.perf_counter()
+    settings = world.settings
+    # A key of its own for each purpose, and none for the number of offspring: the first one is
+    # the same network whether it has siblings or not.
+    key = jax.random.fold_in(jax.random.key(settings.seed), number)
+    count = 1 if parent is None else settings.offspring
+    candidates = [
+        _candidate(number, index, count, jax.random.fold_in(key, index), parent, world)
+        for index in range(count)
+    ]
+    fittest = max(candidates, key=lambda c: c.holdout_accuracy or 0.0)
+    counts = _census(fittest.network.masks, world)
+    record = entry(
+        number,
+        counts,
+        world.layers,
+        accuracy=world.trainer.evaluate(fittest.network, world.test),
+        holdout_accuracy=fittest.holdout_accuracy,
+        train_accuracy=fittest.epochs[-1].accuracy,
+        loss=fittest.epochs[-1].loss,
+        epochs=len(fittest.epochs),
+    )
+    if fittest.draw is not None:
+        draw = fittest.draw
+        record |= {
+            "cluster_factor": float(draw.cluster_factor),
+            "synapse_factor": float(draw.synapse_factor),
+            "capped": bool(draw.capped),
+            "rescued": int(draw.rescued),
+            "offspring": [
+                {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses}
+                for c in candidates
+            ],
+        }
+    return fittest.network, record | {"train_seconds": time.perf_counter() - start}
+
+
+def _candidate(
+    number: int, index: int, count: int, key: jax.Array, parent: Network | None, world: _World
+) -> _Candidate:
+    settings = world.settings
+    network, draw = _conceived(key, parent, world)
+    synapses = _census(network.masks, world).synapses
+    epochs = settings.epochs_of(number)
+    later = sum(
+        settings.offspring * settings.epochs_of(n)
+        for n in range(number + 1, settings.generations + 1)
+    )
+    if index == 0:
+        world.watch(
+            GenerationStarted(
+                number, settings.generations, count, epochs, synapses, count * epochs + later
+            )
+        )
+
+    def on_epoch(epoch: int, result: Epoch) -> None:
+        event: Event = EpochFinished(
+            number, index + 1, epoch, epochs, result.loss, result.accuracy, result.seconds
+        )
+        world.watch(event)
+
+    network, history = world.trainer.train(
+        _purpose(key, "training"), network, world.train, epochs, on_epoch
+    )
+    holdout = (
+        None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
+    )
+    return _Candidate(network, history, holdout, draw, synapses)
+
+
+def _conceived(
+    key: jax.Array, parent: Network | None, world: _World
+) -> tuple[Network, Draw | None]:
+    """An ancestor, or an offspring of `parent`, before its training."""
+    settings = world.settings
+    ancestor_key = _purpose(jax.random.key(settings.seed), "initial")
+    if parent is None:
+        params, batch_stats = world.model.init(ancestor_key, world.shape)
+        return Network(params, batch_stats, world.synthesis.ancestor(params)), None
+    draw = world.synthesis.draw(_purpose(key, "synthesis"), parent.params, parent.masks)
+    masks = world.sweep(parent._replace(masks=draw.masks))
+    network = conceive(
+        _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
+        parent, masks,
+    )  # fmt: skip
+    return network, draw
+
+
+def _purpose(key: jax.Array, name: str) -> jax.Array:
+    return jax.random.fold_in(key, path_hash(name))
+
+
+def _census(masks: PyTree, world: _World) -> Any:  # noqa: ANN401
+    order = [layer.name for layer in world.layers]
+    return census(masks, world.plan, order, classifier=order[-1] if len(order) > 1 else None)

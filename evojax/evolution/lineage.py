@@ -1,0 +1,208 @@
+"""A run's folder and its record: config.json and lineage.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from evojax.evolution.checkpoints import write_text
+from evojax.evolution.settings import Settings
+from evojax.genetics import Census
+from evojax.learning import Layer
+
+SCHEMA = 1
+
+
+class RunFolderError(ValueError):
+    """A run's folder cannot be used: foreign, damaged, of another configuration or not writable."""
+
+
+def open_run(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Opens a run's folder, or makes it, before any work starts.
+
+    Args:
+        out: the folder.
+        config: everything that decides the lineage, as JSON would give it back.
+
+    Returns:
+        The lineage so far, or ``None`` for a new run.
+
+    Raises:
+        RunFolderError: if the folder is a file, cannot be written, holds something else, a damaged
+            record, or a run of another configuration (the differing fields are named). A larger
+            number of generations continues a run.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunFolderError(
+            f"--out {out} cannot be written: {error.strerror}. Name a folder that is yours."
+        ) from error
+    if not (out / "config.json").exists():
+        if any(not path.name.startswith(".") for path in out.iterdir()):
+            raise RunFolderError(
+                f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
+            )
+        write_text(out / "config.json", json.dumps(config, indent=1))
+        return None
+    previous = _read(out / "config.json")
+    differing = sorted(
+        name for name in previous.keys() | config.keys() if previous.get(name) != config.get(name)
+    )
+    extended = differing == ["generations"] and previous["generations"] < config["generations"]
+    if differing and not extended:
+        changes = ", ".join(
+            f"{name}: {previous.get(name)!r} there, {config.get(name)!r} now" for name in differing
+        )
+        raise RunFolderError(
+            f"--out {out} holds a run of another configuration ({changes}). Name another folder, or "
+            "run with the settings in its config.json."
+        )
+    if extended:
+        write_text(out / "config.json", json.dumps(config, indent=1))
+    return read_lineage(out) if (out / "lineage.json").exists() else None
+
+
+def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a run's lineage.json.
+
+    Raises:
+        RunFolderError: if it is missing, damaged or of another schema.
+    """
+    path = Path(run) / "lineage.json"
+    lineage = _read(path)
+    if lineage.get("schema") != SCHEMA:
+        raise RunFolderError(
+            f"{path} has the schema {lineage.get('schema')!r}; this version reads {SCHEMA}"
+        )
+    generations = lineage.get("generations")
+    numbers = (
+        [record.get("generation") for record in generations if isinstance(record, dict)]
+        if isinstance(generations, list)
+        else None
+    )
+    if numbers is None or numbers != list(range(1, len(generations) + 1)):
+        raise RunFolderError(
+            f"{path} is damaged: expected generations 1, 2, 3 and so on, got {numbers}. Put it "
+            "back from a copy, or start a new run in another folder with --out."
+        )
+    return lineage
+
+
+def write_lineage(run: Path, lineage: dict[str, Any]) -> None:
+    """Writes lineage.json, whole or not at all."""
+    write_text(run / "lineage.json", json.dumps(lineage, indent=1))
+
+
+def new_lineage(
+    experiment: str, command: str, settings: Settings, config: dict[str, Any], dataset: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of a run before its first generation."""
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "command": command,
+        "config": config,
+        "seed": settings.seed,
+        "environment": surroundings(),
+        "dataset": dataset,
+        "status": "running",
+        "generations": [],
+    }
+
+
+def configuration(settings: Settings, experiment: str, data: str) -> dict[str, Any]:
+    """Everything that decides a lineage, as JSON gives it back."""
+    config = {"experiment": experiment, "data": data, **asdict(settings)}
+    config |= {f"recipe.{name}": value for name, value in config.pop("recipe").items()}
+    return json.loads(json.dumps(config))
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions and devices that a result depends on."""
+    device = jax.devices()[0]
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "platform": device.platform,
+        "device": device.device_kind,
+        "device_count": jax.device_count(),
+        "cpus": os.cpu_count(),
+        "git": _commit(),
+    }
+
+
+def entry(
+    generation: int, census: Census, layers: tuple[Layer, ...], **measured: Any  # noqa: ANN401
+) -> dict[str, Any]:
+    """A generation's entry: its counts and what was measured.
+
+    Multiply-accumulates count every living weight once per output position. Sparse bytes are
+    float32 values with, per layer, the smaller of a bitmask and 2- or 4-byte indices.
+    """
+    positions = {layer.name: layer.positions for layer in layers}
+    record = {
+        "generation": generation,
+        "synapses": census.synapses,
+        "clusters": census.clusters,
+        "architectural_efficiency": census.architectural_efficiency,
+        "cluster_efficiency": census.cluster_efficiency,
+        "cluster_efficiency_pooled": census.cluster_efficiency_pooled,
+        "layers": [
+            {
+                "name": layer.name,
+                "synapses": layer.synapses,
+                "clusters": layer.clusters,
+                "architectural_efficiency": layer.size / max(layer.synapses, 1),
+                "cluster_efficiency": layer.total_clusters / max(layer.clusters, 1),
+            }
+            for layer in census.layers
+        ],
+        "macs": sum(layer.weights * positions.get(layer.name, 1) for layer in census.layers),
+        "bytes_dense": 4 * sum(layer.size for layer in census.layers),
+        "bytes_sparse": sum(_sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
+    }
+    return record | measured
+
+
+def _sparse_bytes(size: int, alive: int) -> int:
+    index = 2 if size <= 1 << 16 else 4
+    return 4 * alive + min(-(-size // 8), index * alive)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path} is missing: expected the folder of a run") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunFolderError(
+            f"{path} cannot be read: {error}. Put it back from a copy, or start a new run in "
+            "another folder with --out."
+        ) from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} is not a record of evojax: expected a JSON object")
+    return content
+
+
+def _commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

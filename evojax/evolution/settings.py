@@ -1,0 +1,132 @@
+"""Everything that decides a lineage, as one frozen dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from evojax import genetics
+from evojax.learning import Recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a lineage evolves. With the defaults of `literal()` it is the papers' method.
+
+    Attributes:
+        seed: of all randomness.
+        generations: number of the last generation; 1 is the ancestor.
+        max_drop: stop after the generation whose accuracy lies more than so many percentage points
+            below the ancestor's (the papers: 3 or 4).
+        epochs: epochs of each generation, the ancestor first; the last number holds for the rest.
+        encoding: how weights become probabilities.
+        selection_pressure: beta of Eq. 4 and 5; 1 is the paper.
+        truncation: of Eq. 4, as a share of the layer's largest strength.
+        cluster: what lives or dies together.
+        environment: budget solves for the expected share, constant multiplies by it.
+        clusters: surviving share of clusters, in (0, 1].
+        synapses: surviving share of synapses within them, in (0, 1].
+        min_clusters: clusters that a layer keeps whatever is drawn.
+        sample_biases: sample biases like synapses.
+        sweep: remove synapses through which no signal can reach the output.
+        heredity: the offspring's weights before training: its parent's, new ones, or the ones the
+            ancestor started from.
+        offspring: how many a generation draws and trains; the fittest on held-out training images
+            lives on.
+        holdout: share of the training images held out; by default 0.1 where offspring > 1, else 0.
+        subset: share of the training images used.
+        recipe: how each network is trained.
+    """
+
+    seed: int = 0
+    generations: int = 13
+    max_drop: float = 3.0
+    epochs: tuple[int, ...] = (10, 3)
+    encoding: Literal["cluster_driven", "synapse_driven", "magnitude", "random"] = "cluster_driven"
+    selection_pressure: float = 1.0
+    truncation: float = 0.05
+    cluster: Literal["kernel", "filter", "synapse"] = "kernel"
+    environment: Literal["budget", "constant"] = "budget"
+    clusters: float = 0.8
+    synapses: float = 0.8
+    min_clusters: int = 1
+    sample_biases: bool = False
+    sweep: bool = False
+    heredity: Literal["inherit", "newborn", "rewind"] = "inherit"
+    offspring: int = 1
+    holdout: float | None = None
+    subset: float = 1.0
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Checks the ranges, the encoding's and the environment's included.
+
+        Raises:
+            ValueError: naming the field, its value and what is allowed.
+        """
+        for name in ("generations", "offspring", "min_clusters"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        _require(self.max_drop > 0, "max_drop", self.max_drop, "positive (percentage points)")
+        _require(
+            len(self.epochs) > 0 and all(number >= 1 for number in self.epochs),
+            "epochs", self.epochs, "one or more numbers of at least 1",
+        )  # fmt: skip
+        _require(0 < self.subset <= 1, "subset", self.subset, "in (0, 1]")
+        _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
+        _require(self.held_out > 0 or self.offspring == 1, "holdout", self.holdout,
+                 "positive where offspring > 1: the fittest is chosen on held-out images")
+        _require(self.heredity in ("inherit", "newborn", "rewind"), "heredity", self.heredity,
+                 "inherit, newborn or rewind")
+        self.synthesis()
+
+    @property
+    def held_out(self) -> float:
+        """The share of the training images that is held out."""
+        if self.holdout is None:
+            return 0.1 if self.offspring > 1 else 0.0
+        return self.holdout
+
+    def epochs_of(self, generation: int) -> int:
+        """How many epochs a generation trains for."""
+        return self.epochs[min(generation, len(self.epochs)) - 1]
+
+    def synthesis(self) -> genetics.Synthesis:
+        """The synthesis that these settings describe."""
+        rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
+        return genetics.synthesis(self._encoding(), self._environment(), rule)
+
+    def _encoding(self) -> genetics.Encoding:
+        match self.encoding:
+            case "cluster_driven":
+                return genetics.cluster_driven(
+                    self.selection_pressure, self.truncation, self.cluster
+                )
+            case "synapse_driven":
+                return genetics.synapse_driven(self.selection_pressure)
+            case "magnitude":
+                return genetics.magnitude()
+            case "random":
+                return genetics.random()
+        raise ValueError(
+            "encoding must be cluster_driven, synapse_driven, magnitude or random; "
+            f"got {self.encoding!r}"
+        )
+
+    def _environment(self) -> genetics.Environment:
+        match self.environment:
+            case "budget":
+                return genetics.budget(
+                    self.clusters, self.synapses, min_clusters=self.min_clusters
+                )
+            case "constant":
+                return genetics.constant(
+                    self.clusters, self.synapses, min_clusters=self.min_clusters
+                )
+        raise ValueError(f"environment must be budget or constant; got {self.environment!r}")
+
+
+def _require(holds: bool, field: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{field} must be {expected}; got {value!r}")

@@ -1,0 +1,77 @@
+"""Vestigial synapses: those through which no signal can flow from the input to the output.
+
+When a channel's last outgoing kernel dies, its incoming synapses go on being counted though nothing
+reads them; when its last incoming one dies, its outgoing synapses read zeros. Their gradients are
+zero, so training neither uses nor shrinks them, and their strength keeps them in the DNA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from evojax.genetics import Follows, Layout, Synapses
+from evojax.genetics.trees import flatten
+from evojax.learning import Model, Network
+from evojax.learning.network import PyTree, Shape
+
+
+def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyTree]:
+    """Makes ``(network) -> masks`` without vestigial synapses, one compiled function.
+
+    It sends an image of ones through a copy of the network in which every living synapse has one
+    positive weight and every bias is 0, so that no two paths cancel: a synapse carries signal
+    exactly where the gradient of the summed outputs is not zero. This finds dead ends in any model
+    built of sums, products with weights, pooling, normalisation and monotone activations that map
+    0 to 0. Where no path at all is left, the masks come back unchanged.
+
+    Args:
+        model: the model.
+        plan: the parameters' roles.
+        shape: of an image, (H, W, C).
+    """
+
+    def outputs(params: PyTree, batch_stats: PyTree) -> jax.Array:
+        return jnp.sum(model.forward(params, batch_stats, jnp.ones((1, *shape)), False)[0])
+
+    @jax.jit
+    def sweep(network: Network) -> PyTree:
+        marks, structure = flatten(network.masks)
+        leaves, _ = flatten(network.params)
+        unit = jax.tree.unflatten(
+            structure, [_unit(path, plan.roles[path], leaf, marks[path]) for path, leaf in leaves.items()]
+        )
+        neutral = jax.tree_util.tree_map_with_path(_neutral, network.batch_stats)
+        signal, _ = flatten(jax.grad(outputs)(unit, neutral))
+        swept: dict[str, jax.Array] = {}
+        for path, role in plan.roles.items():
+            if isinstance(role, Synapses):
+                swept[path] = marks[path] & (signal[path] > 0)
+        for path, role in plan.roles.items():
+            if isinstance(role, Follows):
+                kernel = swept[role.of]
+                swept[path] = marks[path] & jnp.any(kernel, tuple(range(kernel.ndim - 1)))
+        connected = jnp.any(jnp.stack([jnp.any(swept[path]) for path in swept]))
+        kept = [
+            mask if mask is None else jnp.where(connected, swept[path], mask)
+            for path, mask in marks.items()
+        ]
+        return jax.tree.unflatten(structure, kept)
+
+    return sweep
+
+
+def _unit(path: str, role: object, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Weights in which no two paths cancel: positive where alive; biases and offsets 0."""
+    if isinstance(role, Synapses):
+        # Divided by the living fan-in, so that deep networks neither overflow nor vanish.
+        fan_in = jnp.sum(mask, tuple(range(mask.ndim - 1)), keepdims=True)
+        return mask / jnp.maximum(fan_in, 1)
+    return jnp.ones_like(leaf) if path.endswith("scale") else jnp.zeros_like(leaf)
+
+
+def _neutral(path: tuple, leaf: jax.Array) -> jax.Array:
+    """Running statistics that let signals pass: mean 0, variance 1."""
+    return jnp.ones_like(leaf) if "var" in str(path[-1]) else jnp.zeros_like(leaf)

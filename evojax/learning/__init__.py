@@ -1,0 +1,22 @@
+"""Masked training: Optax transformation, recipes, the compiled epoch, evaluation."""
+
+from evojax.learning.masking import apply_masks, freeze_pruned
+from evojax.learning.network import Layer, Model, Network, linen
+from evojax.learning.recipe import Recipe
+from evojax.learning.training import Epoch, Images, NonFiniteLoss, Trainer, on_device, trainer
+
+__all__ = [
+    "Epoch",
+    "Images",
+    "Layer",
+    "Model",
+    "Network",
+    "NonFiniteLoss",
+    "Recipe",
+    "Trainer",
+    "apply_masks",
+    "freeze_pruned",
+    "linen",
+    "on_device",
+    "trainer",
+]

@@ -1,0 +1,106 @@
+"""What evolves (`Network`), and how the rest of evojax sees a model (`Model`)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+Shape = tuple[int, ...]
+
+
+class Network(NamedTuple):
+    """The one thing that evolves: three PyTrees.
+
+    Attributes:
+        params: float32 arrays; pruned weights are exactly 0.0.
+        batch_stats: running statistics of normalisation layers; an empty dict where there are none.
+        masks: bool arrays in the parameters' shapes, ``None`` where nothing is ever pruned.
+    """
+
+    params: PyTree
+    batch_stats: PyTree
+    masks: PyTree
+
+
+class Layer(NamedTuple):
+    """A layer with a kernel.
+
+    Attributes:
+        name: path of its module.
+        positions: how often each of its synapses is used per image: output height times width.
+    """
+
+    name: str
+    positions: int
+
+
+class Model(NamedTuple):
+    """A model as pure functions.
+
+    Attributes:
+        init: ``(key, image_shape) -> (params, batch_stats)``; image_shape is (H, W, C).
+        forward: ``(params, batch_stats, images, train) -> (logits, batch_stats)``; images is
+            (N, H, W, C) floating point, logits (N, classes) float32.
+        layers: ``(image_shape) -> layers`` in the order of the forward pass; the last is the
+            classifier.
+    """
+
+    init: Callable[[jax.Array, Shape], tuple[PyTree, PyTree]]
+    forward: Callable[[PyTree, PyTree, jax.Array, bool], tuple[jax.Array, PyTree]]
+    layers: Callable[[Shape], tuple[Layer, ...]]
+
+
+def linen(module: nn.Module) -> Model:
+    """Presents a Flax Linen classifier as a `Model`.
+
+    A module whose ``__call__`` takes ``train`` is told whether it trains; its collection
+    ``batch_stats`` is updated while it does.
+    """
+    takes_train = "train" in inspect.signature(type(module).__call__).parameters
+
+    def flags(train: bool) -> dict[str, bool]:
+        return {"train": train} if takes_train else {}
+
+    def init(key: jax.Array, image_shape: Shape) -> tuple[PyTree, PyTree]:
+        images = jnp.zeros((1, *image_shape))
+        variables = jax.jit(lambda k: module.init(k, images, **flags(False)))(key)
+        return variables["params"], variables.get("batch_stats", {})
+
+    def forward(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, PyTree]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        if train and jax.tree.leaves(batch_stats):
+            logits, updated = module.apply(
+                variables, images, **flags(True), mutable=["batch_stats"]
+            )
+            return logits, updated["batch_stats"]
+        return module.apply(variables, images, **flags(train)), batch_stats
+
+    def layers(image_shape: Shape) -> tuple[Layer, ...]:
+        found: list[Layer] = []
+
+        def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:  # noqa: ANN401
+            output = call(*args, **kwargs)
+            if context.method_name == "__call__" and context.module.has_variable("params", "kernel"):
+                name = "/".join(context.module.path)
+                positions = 1
+                for length in output.shape[1:-1]:
+                    positions *= length
+                found.append(Layer(name, positions))
+            return output
+
+        def trace(key: jax.Array) -> PyTree:
+            with nn.intercept_methods(record):
+                return module.init(key, jnp.zeros((1, *image_shape)), **flags(False))
+
+        jax.eval_shape(trace, jax.random.key(0))
+        return tuple(found)
+
+    return Model(init, forward, layers)

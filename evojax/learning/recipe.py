@@ -1,0 +1,121 @@
+"""Training recipes as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained.
+
+    Attributes:
+        optimizer: Adam with decoupled weight decay, or SGD with Nesterov momentum.
+        learning_rate: the largest one.
+        schedule: what follows the warm-up.
+        warmup: share of the training in which the learning rate rises linearly from 0.
+        weight_decay: decoupled, on parameters of two or more axes.
+        momentum: of SGD; Adam's first moment.
+        label_smoothing: in [0, 1).
+        batch_size: images per step; a training set smaller than that is one batch.
+        shift: augmentation: each image moves by up to so many pixels in each direction.
+        compute_dtype: of activations and matrix products; parameters stay float32.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 2e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    batch_size: int = 128
+    shift: int = 0
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            ValueError: naming the field, its value and what is allowed.
+        """
+        _require(self.optimizer in ("adamw", "sgd"), "optimizer", self.optimizer, "adamw or sgd")
+        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule,
+                 "cosine or constant")
+        _require(self.compute_dtype in ("float32", "bfloat16"), "compute_dtype",
+                 self.compute_dtype, "float32 or bfloat16")
+        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate,
+                 "positive")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
+        _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay,
+                 "at least 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing,
+                 "in [0, 1)")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        _require(self.shift >= 0, "shift", self.shift, "at least 0")
+
+
+def _require(holds: bool, field: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{field} must be {expected}; got {value!r}")
+
+
+def learning_rate(recipe: Recipe, progress: jax.Array) -> jax.Array:
+    """The learning rate at a point of the training.
+
+    Args:
+        recipe: the recipe.
+        progress: share of the training's steps that are done, in [0, 1].
+    """
+    warm = jnp.where(recipe.warmup > 0, progress / max(recipe.warmup, 1e-9), 1.0)
+    rest = (progress - recipe.warmup) / (1.0 - recipe.warmup)
+    decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(rest, 0.0, 1.0)))
+    after = decay if recipe.schedule == "cosine" else 1.0
+    return recipe.learning_rate * jnp.minimum(warm, after)
+
+
+def optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """The recipe's optimizer; its `update` takes `progress`, the share of the training done.
+
+    A schedule of the progress instead of the step lets one compiled epoch serve trainings of any
+    length.
+    """
+    if recipe.optimizer == "adamw":
+        direction = optax.scale_by_adam(b1=recipe.momentum)
+    else:
+        direction = optax.trace(decay=recipe.momentum, nesterov=True)
+    return optax.chain(
+        direction,
+        optax.add_decayed_weights(
+            recipe.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+        ),
+        _scale_by_progress(recipe),
+    )
+
+
+def _scale_by_progress(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    def init(params: PyTree) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
+    def update(
+        updates: PyTree,
+        state: optax.EmptyState,
+        params: PyTree | None = None,
+        *,
+        progress: jax.Array,
+        **extra: object,
+    ) -> tuple[PyTree, optax.EmptyState]:
+        del params, extra
+        rate = learning_rate(recipe, progress)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)

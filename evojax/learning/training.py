@@ -1,0 +1,199 @@
+"""Training and evaluation: an epoch is one compiled scan over data that sits on the device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from evojax.data.augment import shift
+from evojax.learning.masking import apply_masks, freeze_pruned
+from evojax.learning.network import Model, Network
+from evojax.learning.recipe import Recipe, optimizer
+
+PyTree = Any
+EVALUATION_BATCH = 500
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became infinite or not a number."""
+
+
+class Images(NamedTuple):
+    """Labelled images on the device, with the statistics that normalise them.
+
+    Attributes:
+        images: uint8 (N, H, W, C).
+        labels: int32 (N,).
+        mean: float32 (C,), of the training images, in units of [0, 1].
+        deviation: float32 (C,), likewise.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mean: jax.Array
+    deviation: jax.Array
+
+
+class Epoch(NamedTuple):
+    """What one epoch of training showed.
+
+    Attributes:
+        loss: mean training loss.
+        accuracy: share of training images classified right, as they were trained on.
+        seconds: wall-clock time, compilation included.
+    """
+
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+class Trainer(NamedTuple):
+    """A model's training and evaluation, compiled once for all generations.
+
+    Attributes:
+        train: ``(key, network, images, epochs, on_epoch) -> (network, epochs)``.
+        evaluate: ``(network, images) -> accuracy``, a fraction.
+    """
+
+    train: Callable[..., tuple[Network, list[Epoch]]]
+    evaluate: Callable[[Network, Images], float]
+
+
+def on_device(images: np.ndarray, labels: np.ndarray, like: Images | None = None) -> Images:
+    """Puts labelled images on the device.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        labels: int (N,).
+        like: images whose mean and deviation to use (the training set's); by default their own.
+    """
+    if like is None:
+        pixels = images.reshape(-1, images.shape[-1])
+        mean = pixels.mean(0, dtype=np.float64) / 255
+        deviation = np.maximum(pixels.std(0, dtype=np.float64) / 255, 1e-3)
+    else:
+        mean, deviation = like.mean, like.deviation
+    return Images(
+        jnp.asarray(images),
+        jnp.asarray(labels, jnp.int32),
+        jnp.asarray(mean, jnp.float32),
+        jnp.asarray(deviation, jnp.float32),
+    )
+
+
+def trainer(model: Model, recipe: Recipe) -> Trainer:
+    """Compiles, on first use, a model's epoch and its evaluation.
+
+    One compiled epoch serves every generation and every length of training: masks, keys and
+    progress are arguments.
+    """
+    tx = optimizer(recipe)
+
+    def loss_of(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+        logits, batch_stats = model.forward(params, batch_stats, images, True)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing
+        )
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        right = jnp.sum(jnp.argmax(logits, -1) == labels)
+        return loss, (batch_stats, right)
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def epoch(
+        params: PyTree,
+        batch_stats: PyTree,
+        opt_state: PyTree,
+        masks: PyTree,
+        data: Images,
+        key: jax.Array,
+        done: jax.Array,
+        epochs: jax.Array,
+    ) -> tuple[PyTree, PyTree, PyTree, jax.Array, jax.Array]:
+        count = data.labels.shape[0]
+        batch = min(recipe.batch_size, count)
+        steps = count // batch
+        order_key, augment_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
+        masked = optax.chain(tx, freeze_pruned(masks))
+
+        def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
+            params, batch_stats, opt_state = carry
+            index, rows = inputs
+            images = data.images[rows]
+            if recipe.shift:
+                images = shift(jax.random.fold_in(augment_key, index), images, recipe.shift)
+            gradient = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, (batch_stats, right)), grads = gradient(
+                params, batch_stats, normalise(images, data), data.labels[rows]
+            )
+            progress = (done + index / steps) / epochs
+            updates, opt_state = masked.update(grads, opt_state, params, progress=progress)
+            return (optax.apply_updates(params, updates), batch_stats, opt_state), (loss, right)
+
+        carry = (params, batch_stats, opt_state)
+        carry, (losses, rights) = jax.lax.scan(step, carry, (jnp.arange(steps), order))
+        return *carry, jnp.mean(losses), jnp.sum(rights) / (steps * batch)
+
+    def train(
+        key: jax.Array,
+        network: Network,
+        images: Images,
+        epochs: int,
+        on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    ) -> tuple[Network, list[Epoch]]:
+        # Copies: the epoch takes its arguments' memory, and the caller keeps the network.
+        params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
+        batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
+        opt_state = optax.chain(tx, freeze_pruned(network.masks)).init(params)
+        history = []
+        for number in range(epochs):
+            start = time.perf_counter()
+            params, batch_stats, opt_state, loss, accuracy = epoch(
+                params, batch_stats, opt_state, network.masks, images,
+                jax.random.fold_in(key, number), jnp.float32(number), jnp.float32(epochs),
+            )  # fmt: skip
+            history.append(Epoch(float(loss), float(accuracy), time.perf_counter() - start))
+            if not math.isfinite(history[-1].loss):
+                raise NonFiniteLoss(
+                    f"the training loss became {history[-1].loss} in epoch {number + 1} of "
+                    f"{epochs}: lower the learning rate (now {recipe.learning_rate:g})"
+                )
+            on_epoch(number + 1, history[-1])
+        return Network(params, batch_stats, network.masks), history
+
+    @jax.jit
+    def count_right(params: PyTree, batch_stats: PyTree, data: Images) -> jax.Array:
+        count = data.labels.shape[0]
+        batch = min(EVALUATION_BATCH, count)
+        padding = -count % batch
+        images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
+
+        def right(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+            logits, _ = model.forward(params, batch_stats, normalise(chunk[0], data), False)
+            return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
+
+        chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))
+        return jnp.sum(jax.lax.map(right, chunks))
+
+    def evaluate(network: Network, images: Images) -> float:
+        right = count_right(network.params, network.batch_stats, images)
+        return int(right) / images.labels.shape[0]
+
+    return Trainer(train, evaluate)
+
+
+def normalise(images: jax.Array, data: Images) -> jax.Array:
+    """Pixels of uint8 images with zero mean and unit deviation per channel, float32."""
+    return (images.astype(jnp.float32) / 255 - data.mean) / data.deviation
