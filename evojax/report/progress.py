@@ -1,0 +1,302 @@
+"""What a run shows while it runs: a live display on a terminal, plain lines elsewhere.
+
+For example:
+
+    with progress() as watch:
+        evolve(..., watch=watch)
+
+Showing progress never breaks a run: output that cannot be written is given up silently.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from evojax.report import text
+from evojax.report.lineage import scored
+
+if TYPE_CHECKING:
+    from evojax.evolution.events import (
+        EpochFinished,
+        GenerationFinished,
+        GenerationStarted,
+        RunFinished,
+    )
+
+Watch = Callable[[Any], None]
+
+
+@contextmanager
+def progress(file: TextIO | None = None) -> Iterator[Watch]:
+    """Gives a function that shows the events of a run (evojax.evolution.events) on `file`.
+
+    On a terminal: the finished generations, and below them what is being trained, how well, and
+    how long it will take. Where `file` is no terminal, or TERM is dumb: one line for each event,
+    written at once.
+
+    Args:
+        file: Where to write, standard output if None.
+    """
+    out = _Quiet(sys.stdout if file is None else file)
+    with _on_terminal(out) if out.is_terminal() else _in_lines(out) as show:
+        yield _dispatcher(show)
+
+
+class _Show:
+    """Common to both displays: the state of the run, and an estimate of the time left."""
+
+    def __init__(self) -> None:
+        self.epochs_left = 0
+        self.epochs_done = 0
+        # The first epoch compiles; the median of the latest ones forgets that soonest.
+        self.seconds: deque[float] = deque(maxlen=9)
+
+    def generation_started(self, event: GenerationStarted) -> None:
+        self.epochs_left = event.total_epochs
+
+    def epoch_finished(self, event: EpochFinished) -> None:
+        self.epochs_left = max(self.epochs_left - 1, 0)
+        self.epochs_done += 1
+        self.seconds.append(event.seconds)
+
+    def generation_finished(self, event: GenerationFinished) -> None: ...
+
+    def run_finished(self, event: RunFinished) -> None: ...
+
+    def time_left(self) -> str:
+        """Measured seconds per epoch times what is left of the whole run, in words."""
+        if not self.epochs_left:
+            return "all trained"
+        if not self.seconds:
+            return "time left not known yet"
+        return f"{_roughly(statistics.median(self.seconds) * self.epochs_left)} left"
+
+
+class _Lines(_Show):
+    """One plain line for each event."""
+
+    def __init__(self, out: _Quiet) -> None:
+        super().__init__()
+        self.out = out
+        self.offspring = 1
+
+    def generation_started(self, event: GenerationStarted) -> None:
+        super().generation_started(event)
+        self.offspring = event.offspring
+        many = f"{event.offspring} offspring of " if event.offspring > 1 else ""
+        self._say(
+            f"generation {event.generation} of {event.generations}: {many}"
+            f"{text.count(event.synapses)} synapses, {_epochs(event.epochs)}"
+        )
+
+    def epoch_finished(self, event: EpochFinished) -> None:
+        super().epoch_finished(event)
+        which = f", offspring {event.offspring}" if self.offspring > 1 else ""
+        self._say(
+            f"generation {event.generation}{which}, epoch {event.epoch} of {event.epochs}: "
+            f"loss {event.loss:.4f}, training accuracy {text.percent(event.accuracy)} %, "
+            f"{text.duration(event.seconds)}, {self.time_left()}"
+        )
+
+    def generation_finished(self, event: GenerationFinished) -> None:
+        record = event.record
+        scores = ", ".join(f"test {name} {text.percent(record[name])} %" for name in scored(record))
+        self._say(
+            f"generation {record['generation']} finished: "
+            f"A-E {text.times(record['architectural_efficiency'])}, {scores}, "
+            f"{text.count(record['synapses'])} synapses, "
+            f"C-E {text.times(record['cluster_efficiency'])}, "
+            f"trained for {text.duration(record.get('train_seconds'))}"
+        )
+
+    def run_finished(self, event: RunFinished) -> None:
+        self._say(f"{event.status}; written to {event.out}")
+
+    def _say(self, line: str) -> None:
+        self.out.write(line + "\n")
+        self.out.flush()
+
+
+class _Screen(_Show):
+    """A table of the finished generations that grows, and a live part below it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.started: GenerationStarted | None = None
+        self.epoch: EpochFinished | None = None
+        self.spinner = Spinner("dots", style="cyan")
+        self.headed = False
+
+    def generation_started(self, event: GenerationStarted) -> None:
+        super().generation_started(event)
+        self.started, self.epoch = event, None
+
+    def epoch_finished(self, event: EpochFinished) -> None:
+        super().epoch_finished(event)
+        self.epoch = event
+
+    def generation_finished(self, event: GenerationFinished) -> None:
+        record = event.record
+        names = scored(record)
+        if not self.headed:
+            heads = ("Gen.", "A-E", *(f"{name.capitalize()} %" for name in names))
+            self._row((*heads, "Synapses", "C-E", "Training"), "bold")
+            self.headed = True
+        self._row(
+            (
+                str(record["generation"]),
+                text.times(record["architectural_efficiency"]),
+                *(text.percent(record[name]) for name in names),
+                text.count(record["synapses"]),
+                text.times(record["cluster_efficiency"]),
+                text.duration(record.get("train_seconds")),
+            )
+        )
+
+    def run_finished(self, event: RunFinished) -> None:
+        self.started = None
+        self.console.print(Text(f"{event.status}; written to {event.out}"))
+
+    def render(self) -> RenderableType:
+        """The live part: called by rich a few times a second."""
+        # Another thread calls this: take both once, so that they fit together.
+        started, epoch = self.started, self.epoch
+        if started is None:
+            return Text()
+        total = max(self.epochs_done + self.epochs_left, 1)
+        head = Text(f"generation {started.generation} of {started.generations}", style="bold")
+        head.append(" · ".join(["", *_place(started, epoch)]), style="not bold")
+        line = Table.grid(padding=(0, 1))
+        line.add_row(self.spinner, head)
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        share = f"{100 * self.epochs_done // total} %"
+        bar.add_row(ProgressBar(total, self.epochs_done), f"{share}, {self.time_left()}")
+        return Group(line, Text(f"  {_fit(epoch)}", style="dim"), bar)
+
+    def _row(self, cells: tuple[str, ...], style: str = "") -> None:
+        widths = (4, 10, *(11 for _ in cells[2:-3]), 12, 9, 12)
+        line = " ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        self.console.print(Text(line, style=style), no_wrap=True, overflow="ellipsis")
+
+
+class _Quiet:
+    """A text file whose failures to write are ignored: a closed pipe must not end a run."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    def write(self, content: str) -> int:
+        """Writes `content`, with ? for what the file's encoding lacks."""
+        try:
+            if self._file is not None:
+                try:
+                    self._file.write(content)
+                except UnicodeEncodeError:
+                    self._file.write(content.encode("ascii", "replace").decode("ascii"))
+        except (OSError, ValueError):
+            self._file = None
+        return len(content)
+
+    def flush(self) -> None:
+        """Flushes."""
+        try:
+            if self._file is not None:
+                self._file.flush()
+        except (OSError, ValueError):
+            self._file = None
+
+    def is_terminal(self) -> bool:
+        """Whether it is a terminal that can move its cursor."""
+        return self.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        try:
+            return self._file is not None and self._file.isatty()
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def encoding(self) -> str:
+        """The file's encoding, by which rich chooses its characters."""
+        return getattr(self._file, "encoding", None) or "utf-8"
+
+
+@contextmanager
+def _in_lines(out: _Quiet) -> Iterator[_Show]:
+    yield _Lines(out)
+
+
+@contextmanager
+def _on_terminal(out: _Quiet) -> Iterator[_Show]:
+    console = Console(file=out, force_terminal=True)  # type: ignore[arg-type]
+    screen = _Screen(console)
+    with Live(get_renderable=screen.render, console=console, refresh_per_second=5, transient=True):
+        yield screen
+
+
+def _dispatcher(show: _Show) -> Watch:
+    # Imported late: whoever only reads reports needs nothing of evolution, JAX included.
+    from evojax.evolution import events
+
+    actions: dict[type, Watch] = {
+        events.GenerationStarted: show.generation_started,
+        events.EpochFinished: show.epoch_finished,
+        events.GenerationFinished: show.generation_finished,
+        events.RunFinished: show.run_finished,
+    }
+
+    def watch(event: object) -> None:
+        action = actions.get(type(event))
+        if action is not None:
+            action(event)
+
+    return watch
+
+
+def _place(started: GenerationStarted, epoch: EpochFinished | None) -> list[str]:
+    """Where the training is."""
+    offspring, done = (epoch.offspring, epoch.epoch) if epoch else (1, 0)
+    if done == started.epochs and offspring < started.offspring:
+        offspring, done = offspring + 1, 0
+    which = [f"offspring {offspring} of {started.offspring}"] * (started.offspring > 1)
+    now = f"epoch {min(done + 1, started.epochs)} of {started.epochs}"
+    return [*which, now, f"{text.count(started.synapses)} synapses"]
+
+
+def _fit(epoch: EpochFinished | None) -> str:
+    """How well the latest epoch went."""
+    if epoch is None:
+        return "compiling and training the first epoch"
+    return f"loss {epoch.loss:.4f} · training accuracy {text.percent(epoch.accuracy)} %"
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def _roughly(seconds: float) -> str:
+    """A time as precise as an estimate deserves: "about 40 s", "about 2 h 10 min"."""
+    if seconds < 57.5:
+        return f"about {max(5 * round(seconds / 5), 5)} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} min"
+    tens = round(minutes / 10)
+    return f"about {tens // 6} h {tens % 6 * 10} min"

@@ -1,0 +1,106 @@
+"""Writes a run's report into its folder: lineage.csv, figures/*.png, report.html."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from evojax.report import figures, page, tables
+from evojax.report.kernels import Network, chosen
+from evojax.report.lineage import Lineage, load
+from evojax.report.paper import published
+from evojax.report.style import DARK, LIGHT, Picture, Theme
+
+Restore = Callable[[Path, int], Network]
+
+
+def write(run_dir: str | Path, restore: Restore | None = None) -> Path:
+    """Writes the report of the run in `run_dir` and returns the path of its report.html.
+
+    Every file is replaced at once or not at all, so a report that cannot be finished (a full disk)
+    leaves the former one readable. A picture that would be empty, or whose checkpoints are not
+    there, is left out, and the page says why.
+
+    Args:
+        run_dir: The run's folder, with its lineage.json.
+        restore: Reads the network of a generation; evojax.evolution.checkpoints.restore if None.
+
+    Raises:
+        ValueError: lineage.json is missing, corrupt or of another schema, or lacks a field; the
+            message names the file and the field.
+        OSError: A file cannot be written.
+    """
+    run_dir = Path(run_dir)
+    lineage = load(run_dir / "lineage.json")
+    drawn, left_out = _draw(run_dir, lineage, restore or _checkpoints())
+    for pictures in drawn:
+        replace(run_dir / "figures" / f"{pictures.light.name}.png", pictures.light.png)
+    replace(run_dir / "lineage.csv", tables.generations(lineage).csv().encode())
+    html = page.render(lineage, published(lineage["experiment"]), drawn, left_out)
+    return replace(run_dir / "report.html", html.encode())
+
+
+def replace(path: Path, content: bytes) -> Path:
+    """Makes `content` the file at `path`, creating its folder, in one step or not at all.
+
+    Raises:
+        OSError: It cannot be written; a former file at `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _draw(run_dir: Path, lineage: Lineage, restore: Restore) -> tuple[list[page.Drawn], list[str]]:
+    """All pictures that have something to show, and the reasons for those that have not."""
+    paper = published(lineage["experiment"])
+    alone = len(lineage["generations"]) == 1
+    drawn, left_out = [], []
+    if alone and paper is None:
+        left_out.append("Accuracy against efficiency is drawn from the second generation on.")
+    else:
+        drawn.append(_both(lambda theme: figures.accuracy({"this run": [lineage]}, paper, theme)))
+    if alone:
+        left_out.append("The survival of the layers is drawn from the second generation on.")
+    else:
+        drawn.append(_both(lambda theme: figures.survival(lineage, theme)))
+    try:
+        networks = _networks(run_dir, lineage, restore)
+        drawn.append(_both(lambda theme: figures.kernels(lineage, networks, theme)))
+    except ValueError as error:
+        left_out.append(f"The first layer's kernels are not shown: {error}")
+    return drawn, left_out
+
+
+def _both(draw: Callable[[Theme], Picture]) -> page.Drawn:
+    return page.Drawn(draw(LIGHT), draw(DARK))
+
+
+def _networks(run_dir: Path, lineage: Lineage, restore: Restore) -> dict[int, Network]:
+    records = lineage["generations"]
+    networks = {}
+    for index in chosen(len(records)):
+        number = records[index]["generation"]
+        try:
+            networks[number] = restore(run_dir, number)
+        except (OSError, ValueError) as error:
+            # Without the error's own words: they name this machine's folders.
+            reason = f"the saved network of generation {number} is missing or damaged."
+            raise ValueError(reason) from error
+    return networks
+
+
+def _checkpoints() -> Restore:
+    # Imported late: reading a lineage or a README's tables needs neither JAX nor Orbax.
+    from evojax.evolution.checkpoints import restore
+
+    return restore
