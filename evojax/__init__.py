@@ -1,5 +1,6 @@
 """evojax: neural networks made really smaller and faster by evolutionary synthesis, in JAX."""
 
+from evojax._version import __version__
 from evojax.genetics import (
     Dna,
     Draw,
@@ -19,9 +20,8 @@ from evojax.genetics import (
     synthesis,
 )
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "__version__",
     "Dna",
     "Draw",
     "Encoding",

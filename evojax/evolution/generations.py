@@ -241,8 +241,7 @@ def _generation(
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
             "offspring": [
-                {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses}
-                for c in candidates
+                {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses} for c in candidates
             ],
         }
     return fittest.network, record | {"train_seconds": time.perf_counter() - start}
@@ -275,9 +274,7 @@ def _candidate(
     network, history = world.trainer.train(
         _purpose(key, "training"), network, world.train, epochs, on_epoch
     )
-    holdout = (
-        None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
-    )
+    holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
     return _Candidate(network, history, holdout, draw, synapses)
 
 

@@ -106,7 +106,11 @@ def write_lineage(run: Path, lineage: dict[str, Any]) -> None:
 
 
 def new_lineage(
-    experiment: str, command: str, settings: Settings, config: dict[str, Any], dataset: dict[str, Any]
+    experiment: str,
+    command: str,
+    settings: Settings,
+    config: dict[str, Any],
+    dataset: dict[str, Any],
 ) -> dict[str, Any]:
     """The record of a run before its first generation."""
     return {
@@ -145,7 +149,10 @@ def surroundings() -> dict[str, Any]:
 
 
 def entry(
-    generation: int, census: Census, layers: tuple[Layer, ...], **measured: Any  # noqa: ANN401
+    generation: int,
+    census: Census,
+    layers: tuple[Layer, ...],
+    **measured: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
     """A generation's entry: its counts and what was measured.
 

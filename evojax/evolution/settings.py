@@ -75,10 +75,18 @@ class Settings:
         )  # fmt: skip
         _require(0 < self.subset <= 1, "subset", self.subset, "in (0, 1]")
         _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
-        _require(self.held_out > 0 or self.offspring == 1, "holdout", self.holdout,
-                 "positive where offspring > 1: the fittest is chosen on held-out images")
-        _require(self.heredity in ("inherit", "newborn", "rewind"), "heredity", self.heredity,
-                 "inherit, newborn or rewind")
+        _require(
+            self.held_out > 0 or self.offspring == 1,
+            "holdout",
+            self.holdout,
+            "positive where offspring > 1: the fittest is chosen on held-out images",
+        )
+        _require(
+            self.heredity in ("inherit", "newborn", "rewind"),
+            "heredity",
+            self.heredity,
+            "inherit, newborn or rewind",
+        )
         self.synthesis()
 
     @property
@@ -117,9 +125,7 @@ class Settings:
     def _environment(self) -> genetics.Environment:
         match self.environment:
             case "budget":
-                return genetics.budget(
-                    self.clusters, self.synapses, min_clusters=self.min_clusters
-                )
+                return genetics.budget(self.clusters, self.synapses, min_clusters=self.min_clusters)
             case "constant":
                 return genetics.constant(
                     self.clusters, self.synapses, min_clusters=self.min_clusters

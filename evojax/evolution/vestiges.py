@@ -41,7 +41,8 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         marks, structure = flatten(network.masks)
         leaves, _ = flatten(network.params)
         unit = jax.tree.unflatten(
-            structure, [_unit(path, plan.roles[path], leaf, marks[path]) for path, leaf in leaves.items()]
+            structure,
+            [_unit(path, plan.roles[path], leaf, marks[path]) for path, leaf in leaves.items()],
         )
         neutral = jax.tree_util.tree_map_with_path(_neutral, network.batch_stats)
         signal, _ = flatten(jax.grad(outputs)(unit, neutral))

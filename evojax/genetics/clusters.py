@@ -167,9 +167,7 @@ def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:
         )
 
 
-def _require_channels(
-    path: str, role: Follows, shapes: Shapes, roles: Mapping[str, Role]
-) -> None:
+def _require_channels(path: str, role: Follows, shapes: Shapes, roles: Mapping[str, Role]) -> None:
     if not isinstance(roles.get(role.of), Synapses):
         raise ValueError(f"{path} follows {role.of!r}, which is no parameter that carries synapses")
     channels = shapes[role.of].shape[-1]

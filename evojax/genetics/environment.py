@@ -28,9 +28,7 @@ class Environment(NamedTuple):
     """
 
     name: str
-    factors: Callable[
-        [Sequence[Dna], jax.Array, jax.Array], tuple[jax.Array, jax.Array]
-    ]
+    factors: Callable[[Sequence[Dna], jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     share: float
     capped: bool
     min_clusters: int
@@ -119,7 +117,9 @@ def solve(given: Sequence[jax.Array], logs: Sequence[jax.Array], target: jax.Arr
     Returns:
         log F, a float32 scalar.
     """
-    sample = [_thin(jnp.broadcast_to(g, log.shape), log) for g, log in zip(given, logs, strict=True)]
+    sample = [
+        _thin(jnp.broadcast_to(g, log.shape), log) for g, log in zip(given, logs, strict=True)
+    ]
     lowest = min_finite(sample)
     log_f = _bisect(sample, target, lowest)
 
@@ -155,7 +155,10 @@ def _bisect(
 ) -> jax.Array:
     def expected(log_f: jax.Array) -> jax.Array:
         return sum(
-            (stride * jnp.sum(jnp.exp(g + jnp.minimum(0.0, log_f + log))) for g, log, stride in sample),
+            (
+                stride * jnp.sum(jnp.exp(g + jnp.minimum(0.0, log_f + log)))
+                for g, log, stride in sample
+            ),
             start=jnp.float32(0),
         )
 

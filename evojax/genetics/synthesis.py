@@ -60,9 +60,7 @@ class Synthesis(NamedTuple):
     layout: Callable[[PyTree], Layout]
 
 
-def synthesis(
-    encoding: Encoding, environment: Environment, rule: Rule = default_rule
-) -> Synthesis:
+def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default_rule) -> Synthesis:
     """Offspring synthesis from an encoding and an environment (Shafiee & Wong 2016, Eq. 3).
 
     Keys are explicit and reach each parameter by `jax.random.fold_in` of a hash of its path: adding
@@ -134,7 +132,10 @@ def synthesis(
 
 
 def _encode(
-    encoding: Encoding, group: Group, leaves: Mapping[str, jax.Array], marks: Mapping[str, jax.Array]
+    encoding: Encoding,
+    group: Group,
+    leaves: Mapping[str, jax.Array],
+    marks: Mapping[str, jax.Array],
 ) -> Dna:
     """Log-probabilities of a group, its members stacked on a new first axis."""
     weights = jnp.stack([leaves[path] for path in group.paths])

@@ -88,7 +88,9 @@ def linen(module: nn.Module) -> Model:
 
         def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:  # noqa: ANN401
             output = call(*args, **kwargs)
-            if context.method_name == "__call__" and context.module.has_variable("params", "kernel"):
+            if context.method_name == "__call__" and context.module.has_variable(
+                "params", "kernel"
+            ):
                 name = "/".join(context.module.path)
                 positions = 1
                 for length in output.shape[1:-1]:

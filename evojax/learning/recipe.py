@@ -47,18 +47,26 @@ class Recipe:
             ValueError: naming the field, its value and what is allowed.
         """
         _require(self.optimizer in ("adamw", "sgd"), "optimizer", self.optimizer, "adamw or sgd")
-        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule,
-                 "cosine or constant")
-        _require(self.compute_dtype in ("float32", "bfloat16"), "compute_dtype",
-                 self.compute_dtype, "float32 or bfloat16")
-        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate,
-                 "positive")
+        _require(
+            self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant"
+        )
+        _require(
+            self.compute_dtype in ("float32", "bfloat16"),
+            "compute_dtype",
+            self.compute_dtype,
+            "float32 or bfloat16",
+        )
+        _require(
+            0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "positive"
+        )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
-        _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay,
-                 "at least 0")
+        _require(
+            0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "at least 0"
+        )
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
-        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing,
-                 "in [0, 1)")
+        _require(
+            0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
+        )
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.shift >= 0, "shift", self.shift, "at least 0")
 

@@ -1,0 +1,101 @@
+"""What every experiment's command does: flags, data, evolution, report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import flax.linen as nn
+import jax.numpy as jnp
+import tyro
+
+from evojax import report
+from evojax.data import load
+from evojax.evolution import CheckpointError, Settings, evolve
+from evojax.learning import linen
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where a run lies and what it learns from.
+
+    Attributes:
+        out: the run's folder; the same command again continues it.
+        data: digits, the name of a tensorflow-datasets set such as mnist, or npz:FILE.
+        manual_dir: folder with the original archives, where they cannot be fetched.
+        data_dir: where tensorflow-datasets keeps prepared data.
+        settings: everything that decides the lineage.
+    """
+
+    out: Path
+    data: str
+    settings: Annotated[Settings, tyro.conf.OmitArgPrefixes]
+    manual_dir: str | None = None
+    data_dir: str | None = None
+
+
+def run(
+    experiment: str,
+    make_model: Callable[[int, jnp.dtype], nn.Module],
+    defaults: Options,
+    description: str,
+) -> int:
+    """Runs an experiment as its command line asks, and writes its report.
+
+    Args:
+        experiment: its name, as in lineage.json.
+        make_model: ``(classes, compute dtype) -> module``.
+        defaults: what the flags default to.
+        description: first lines of ``--help``.
+
+    Returns:
+        The process's exit status: 0, 2 for bad input, 1 where the run could not go on, 130 where
+        it was interrupted.
+    """
+    try:
+        options = tyro.cli(
+            Options,
+            default=defaults,
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        )
+        settings = options.settings
+        dataset = load(
+            options.data,
+            manual_dir=options.manual_dir,
+            data_dir=options.data_dir,
+            subset=settings.subset,
+        )
+        model = linen(make_model(dataset.classes, jnp.dtype(settings.recipe.compute_dtype)))
+        with report.progress() as watch:
+            lineage = evolve(
+                settings, model, dataset, options.out,
+                experiment=experiment, command=_command(), watch=watch,
+            )  # fmt: skip
+        page = report.write(options.out)
+    except CheckpointError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. Every finished generation is saved; to continue, run the same command "
+            f"again:\n  {_command()}",
+            file=sys.stderr,
+        )
+        return 130
+    report.show(lineage)
+    print(f"Report: {page}")
+    return 0
+
+
+def _command() -> str:
+    script = os.path.relpath(sys.argv[0]) if sys.argv else ""
+    return shlex.join(["python", script, *sys.argv[1:]])
