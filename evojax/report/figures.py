@@ -27,6 +27,7 @@ from evojax.report.style import (
     plot_area,
     png,
     ratio_axis,
+    short,
 )
 
 __all__ = ["DARK", "LIGHT", "Picture", "Theme", "accuracy", "kernels", "survival"]
@@ -61,11 +62,13 @@ def accuracy(
     main = next(iter(lineages.values()))
     names = measures(main[0])
     series = _series(lineages, names, paper)
-    labels = _end_labels(series, list(lineages), names, theme)
+    bottom, top = _heights(main, names, series)
+    labels = _end_labels(series, list(lineages), names, theme, bottom)
     figure = canvas(theme, 4.9)
     title = " and ".join(names).capitalize() + " against architectural efficiency"
-    axes = plot_area(figure, theme, title, right=0.2 + max(label.width for label in labels))
-    _limits(axes, series, _lowest(main, names, series))
+    axes = plot_area(figure, theme, title, right=0.15 + max(label.width for label in labels))
+    axes.set_ylim(bottom, top)
+    ratio_axis(axes, 0.9, max(1.12 * max(ratio for *_, rows in series for ratio, _ in rows), 10.0))
     for label, name, rows in reversed(series):
         color, marker, line = _style(theme, list(lineages), names, label, name)
         strong = label in (PAPER, next(iter(lineages)))
@@ -74,7 +77,6 @@ def accuracy(
             marker=marker, markersize=6 if strong else 4.5, markeredgewidth=1.5,
             markerfacecolor=theme.page if label == PAPER else color, zorder=2 + 0.1 * strong,
         )  # fmt: skip
-    labels = [_lowered(label, axes.get_ylim()[0]) for label in labels]
     labels_beside(axes, labels, spacing=3.0 if len(labels) < 8 else 1.45)
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
@@ -105,10 +107,10 @@ def survival(lineage: Lineage, theme: Theme = LIGHT) -> Picture:
         lines.append((heights, color, marker))
         if index in chosen:
             end = f"{row[-1]:.3g} %" if row[-1] else "none"
-            labels.append(Label(f"{_short(name)}  {end}", color, heights[-1], leader=True))
+            labels.append(Label(f"{short(name)}  {end}", color, heights[-1], leader=True))
     figure = canvas(theme, 4.9 if len(labels) <= 14 else 6.6)
     title = "Synapses alive, by layer"
-    axes = plot_area(figure, theme, title, right=0.2 + max(label.width for label in labels))
+    axes = plot_area(figure, theme, title, right=0.15 + max(label.width for label in labels))
     _share_axis(axes, floor)
     axes.set_xlim(numbers[0] - 0.15, max(numbers[-1], numbers[0] + 1) + 0.15)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
@@ -143,27 +145,25 @@ def _series(
     return [*ours[:main], *theirs, *ours[main:]]
 
 
-def _lowest(main: Sequence[Lineage], names: Sequence[str], series: Series) -> float:
-    """The lowest per cent to show: all published points, and ours while near the ancestor."""
-    ours = [rows for _, _, rows in series[: len(main) * len(names)]]
+def _heights(main: Sequence[Lineage], names: Sequence[str], series: Series) -> tuple[float, float]:
+    """The per cents to show: all published points, and ours while near the ancestor."""
+    ours = [rows for *_, rows in series[: len(main) * len(names)]]
     near = [height for rows in ours for _, height in rows if height >= rows[0][1] - WINDOW]
     near += [height for label, _, rows in series if label == PAPER for _, height in rows]
-    return min(near) if len(set(near)) > 1 else max(near) - WINDOW
-
-
-def _limits(axes: Axes, series: Series, lowest: float) -> None:
-    widest = max(ratio for _, _, rows in series for ratio, _ in rows)
-    highest = max(height for _, _, rows in series for _, height in rows)
+    lowest = min(near) if len(set(near)) > 1 else max(near) - WINDOW
+    highest = max(height for *_, rows in series for _, height in rows)
     lowest = min(lowest, highest - 0.5)
     margin = 0.06 * (highest - lowest)
-    axes.set_ylim(max(lowest - margin, 0.0), highest + margin)
-    ratio_axis(axes, 0.9, max(widest * 1.12, 10.0))
+    return max(lowest - margin, 0.0), highest + margin
 
 
 def _end_labels(
-    series: Series, order: Sequence[str], names: Sequence[str], theme: Theme
+    series: Series, order: Sequence[str], names: Sequence[str], theme: Theme, bottom: float
 ) -> list[Label]:
-    """One label for each label and measure: where it ends, over its seeds on average."""
+    """One label for each label and measure: where it ends, over its seeds on average.
+
+    An arrow marks what has left the picture at the bottom.
+    """
     ends: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for label, name, rows in series:
         ends.setdefault((label, name), []).append(rows[-1])
@@ -171,20 +171,14 @@ def _end_labels(
     for (label, name), last in ends.items():
         color, marker, line = _style(theme, order, names, label, name)
         ratio, height = (sum(column) / len(last) for column in zip(*last, strict=True))
-        words = label if len(names) == 1 else f"{label}, {name}"
+        words = short(label) if len(names) == 1 else f"{short(label)}, {name}"
         if len(ends) < 8:
-            words += f"\n{height:.2f} % at {text.short_times(ratio)}"
+            arrow = "↓ " if height < bottom else ""
+            words += f"\n{arrow}{height:.2f} % at {text.short_times(ratio)}"
         face = theme.page if label == PAPER else color
         bold = label == order[0]
         labels.append(Label(words, color, height, marker, line, bold=bold, face=face))
     return labels
-
-
-def _lowered(label: Label, bottom: float) -> Label:
-    """The label of what has left the picture at the bottom says so with an arrow."""
-    if label.height >= bottom:
-        return label
-    return Label(**{**vars(label), "text": label.text.replace("\n", "\n↓ ")})
 
 
 def _style(
@@ -238,10 +232,6 @@ def _layer_style(theme: Theme, index: int, count: int) -> tuple[str, str]:
     # One end of viridis vanishes on a white page, the other on a black one.
     low, high = (0.0, 0.85) if theme.name == "light" else (0.25, 1.0)
     return to_hex(colormaps["viridis"](low + (high - low) * index / (count - 1))), "o"
-
-
-def _short(name: str, most: int = 22) -> str:
-    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _accuracy_alt(title: str, series: Series) -> str:

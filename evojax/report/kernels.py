@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 
 from evojax.report import text
 from evojax.report.lineage import Lineage
-from evojax.report.style import DPI, LIGHT, TEXT, Picture, Theme, canvas, heading, png
+from evojax.report.style import DPI, LIGHT, TEXT, Picture, Theme, canvas, heading, png, short
 
 MOST_ROWS = 8
 MOST_KERNELS = 32
 MOST_CHANNELS = 3
 # Blue to orange over white: told apart by colour-blind readers.
 WEIGHTS = LinearSegmentedColormap.from_list("weights", ["#08519c", "#f7f7f7", "#b34700"])
-_LEFT, _RIGHT, _TOP, _BOTTOM = 225, 30, 84, 84  # pixels around the tiles
+_LEFT, _RIGHT, _TOP, _BOTTOM = 225, 30, 118, 84  # pixels around the tiles
 _GAP, _BETWEEN = 4, 16  # pixels between tiles and between generations
 
 
@@ -86,11 +86,11 @@ def kernels(lineage: Lineage, networks: Mapping[int, Network], theme: Theme = LI
     pixels = (max(grid.shape[1], 700) + _LEFT + _RIGHT, grid.shape[0] + _TOP + _BOTTOM)
     figure = canvas(theme, pixels[1] / DPI, pixels[0] / DPI)
     figure.figimage(grid, xo=_LEFT, yo=_BOTTOM, origin="upper")
-    title = f"First layer ({name}): " + _extent(count, channels, tiles, rows[0].units)
-    heading(figure, theme, title)
+    extent = _extent(count, channels, tiles, rows[0].units)
+    heading(figure, theme, f"First layer, {short(name)}", extent)
     _name_rows(figure, theme, rows, places, pixels)
     _legend(figure, theme, pixels, rows[0].units)
-    return Picture("kernels", png(figure), _alt(title, rows))
+    return Picture("kernels", png(figure), _alt(f"First layer ({name}), {extent}", rows))
 
 
 def _row(record: Mapping[str, Any], network: Network, name: str, shape: Sequence[int]) -> _Row:

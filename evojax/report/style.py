@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 DPI = 150
@@ -97,11 +99,18 @@ def plot_area(figure: Figure, theme: Theme, title: str, right: float) -> Axes:
     return axes
 
 
-def heading(figure: Figure, theme: Theme, title: str) -> None:
-    """The figure's title, flush left at the top."""
+def heading(figure: Figure, theme: Theme, title: str, below: str = "") -> None:
+    """The figure's title, flush left at the top, and a line below it."""
     width, height = figure.get_size_inches()
     style: dict[str, Any] = {"color": theme.ink, "fontsize": 13, "weight": "bold", "va": "top"}
     figure.text(0.16 / width, 1 - 0.17 / height, title, **style)
+    style = {"color": theme.muted, "fontsize": TEXT, "va": "top"}
+    figure.text(0.16 / width, 1 - 0.43 / height, below, **style)
+
+
+def short(name: str, most: int = 22) -> str:
+    """The end of a name that is too long to stand in a picture."""
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def name_axes(axes: Axes, theme: Theme, x: str, y: str) -> None:
@@ -173,9 +182,10 @@ class Label:
 
     @property
     def width(self) -> float:
-        """About how wide the label is, in inches, with what stands before its text."""
-        letters = max(map(len, self.text.split("\n")))
-        return (0.28 if self.leader else 0.54) + letters * (0.099 if self.bold else 0.083)
+        """How wide the label is, in inches, with what stands before its text."""
+        font = FontProperties(weight="bold" if self.bold else "normal")
+        paths = [TextPath((0, 0), line, TEXT, prop=font) for line in self.text.split("\n")]
+        return (0.28 if self.leader else 0.54) + max(p.get_extents().x1 for p in paths) / 72
 
 
 def labels_beside(axes: Axes, labels: Sequence[Label], spacing: float = 1.45) -> None:

@@ -1,0 +1,206 @@
+"""What is shown while a run runs, with and without a terminal, and on broken outputs."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from evojax.evolution.events import (
+    EpochFinished,
+    GenerationFinished,
+    GenerationStarted,
+    RunFinished,
+)
+from evojax.report import progress
+
+Make = Callable[..., dict[str, Any]]
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of a known kind and size."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def _run(
+    watch: Callable[[object], None], records: list[dict[str, Any]], offspring: int = 1
+) -> None:
+    """Two epochs of 60 s for every offspring of every generation."""
+    left = 2 * offspring * len(records)
+    for record in records:
+        number, synapses = record["generation"], record["synapses"]
+        watch(GenerationStarted(number, len(records), offspring, 2, synapses, left))
+        for index in range(offspring):
+            for epoch in (1, 2):
+                watch(EpochFinished(number, index + 1, epoch, 2, 0.25 / epoch, 0.97, 60.0))
+        watch(GenerationFinished(record))
+        left -= 2 * offspring
+    watch(RunFinished("finished: 2 generations", "runs/digits"))
+
+
+def test_without_a_terminal_there_is_a_line_for_each_event(make: Make) -> None:
+    out = io.StringIO()
+    with progress(out) as watch:
+        _run(watch, make(2)["generations"])
+    assert out.getvalue().splitlines() == [
+        "generation 1 of 2: 143,978 synapses, 2 epochs",
+        "generation 1, epoch 1 of 2: loss 0.2500, training accuracy 97.00 %, 1 min 00 s, "
+        "about 3 min left",
+        "generation 1, epoch 2 of 2: loss 0.1250, training accuracy 97.00 %, 1 min 00 s, "
+        "about 2 min left",
+        "generation 1 finished: A-E 1.00×, test accuracy 99.50 %, 143,978 synapses, C-E 1.00×, "
+        "trained for 12.3 s",
+        "generation 2 of 2: 100,602 synapses, 2 epochs",
+        "generation 2, epoch 1 of 2: loss 0.2500, training accuracy 97.00 %, 1 min 00 s, "
+        "about 1 min left",
+        "generation 2, epoch 2 of 2: loss 0.1250, training accuracy 97.00 %, 1 min 00 s, "
+        "all trained",
+        "generation 2 finished: A-E 1.43×, test accuracy 99.50 %, 100,602 synapses, C-E 1.17×, "
+        "trained for 13.3 s",
+        "finished: 2 generations; written to runs/digits",
+    ]
+
+
+def test_lines_are_written_at_once(make: Make) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="utf-8")
+    with progress(out) as watch:
+        watch(GenerationStarted(1, 2, 1, 2, 5, 4))
+        assert raw.getvalue().startswith(b"generation 1 of 2: 5 synapses")
+
+
+def test_several_offspring_are_told_apart(make: Make) -> None:
+    out = io.StringIO()
+    with progress(out) as watch:
+        _run(watch, make(1)["generations"], offspring=3)
+    assert "generation 1 of 1: 3 offspring of 143,978 synapses, 2 epochs" in out.getvalue()
+    assert "generation 1, offspring 3, epoch 2 of 2:" in out.getvalue()
+
+
+def test_detection_shows_both_measures(make: Make) -> None:
+    for out in (io.StringIO(), Terminal()):
+        with progress(out) as watch:
+            _run(watch, make(1, detection=True, ancestor=0.7803)["generations"])
+        assert "78.03" in out.getvalue() and "62.03" in out.getvalue()
+
+
+def test_a_dumb_terminal_gets_lines(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    with progress(out) as watch:
+        _run(watch, make(2)["generations"])
+    assert "\x1b" not in out.getvalue()
+    assert len(out.getvalue().splitlines()) == 9
+
+
+def test_a_terminal_lists_finished_generations_above_a_live_part(make: Make) -> None:
+    out = Terminal()
+    with progress(out) as watch:
+        watch(GenerationStarted(1, 2, 2, 4, 143978, 16))
+        _until(out, "compiling and training the first epoch")
+        assert "time left not known yet" in out.getvalue()
+        watch(EpochFinished(1, 1, 3, 4, 0.0625, 0.9875, 120.0))
+        _until(out, "loss 0.0625 · training accuracy 98.75 %")
+        assert "generation 1 of 2" in out.getvalue()
+        assert "offspring 1 of 2 · epoch 4 of 4 · 143,978 synapses" in out.getvalue()
+        assert "6 %, about 30 min left" in out.getvalue()
+        watch(EpochFinished(1, 1, 4, 4, 0.0625, 0.9875, 120.0))
+        _until(out, "offspring 2 of 2 · epoch 1 of 4")
+        for record in make(2)["generations"]:
+            watch(GenerationFinished(record))
+        watch(RunFinished("finished: 2 generations", "runs/digits"))
+    shown = out.getvalue()
+    assert "Gen.        A-E  Accuracy %     Synapses       C-E     Training" in shown
+    assert "   2      1.43×       99.50      100,602     1.17×       13.3 s" in shown
+    assert shown.count("Gen. ") == 1
+    assert "finished: 2 generations; written to runs/digits" in shown
+
+
+def test_the_estimate_forgets_the_epoch_that_compiled(make: Make) -> None:
+    out = io.StringIO()
+    with progress(out) as watch:
+        watch(GenerationStarted(1, 1, 1, 100, 5, 100))
+        watch(EpochFinished(1, 1, 1, 100, 0.5, 0.9, 300.0))
+        for epoch in range(2, 6):
+            watch(EpochFinished(1, 1, epoch, 100, 0.5, 0.9, 2.0))
+    lines = out.getvalue().splitlines()
+    assert lines[1].endswith("about 8 h 20 min left")
+    assert lines[5].endswith("about 3 min left")  # 95 epochs of 2 s
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_a_broken_pipe_does_not_break_the_run(make: Make, on_terminal: bool) -> None:
+    with progress(Broken(on_terminal)) as watch:
+        _run(watch, make(2)["generations"])
+
+
+def test_a_closed_output_does_not_break_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for output in (closed, None):
+        monkeypatch.setattr(sys, "stdout", output)
+        with progress() as watch:
+            _run(watch, make(2)["generations"])
+
+
+def test_an_output_that_lacks_a_character_gets_another(make: Make) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    with progress(out) as watch:
+        _run(watch, make(1)["generations"])
+    assert b"A-E 1.00?, test accuracy 99.50 %" in raw.getvalue()
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_an_error_of_the_run_passes_through(kind: type[io.StringIO]) -> None:
+    out = kind()
+    with pytest.raises(KeyboardInterrupt), progress(out) as watch:
+        watch(GenerationStarted(1, 2, 1, 2, 5, 4))
+        raise KeyboardInterrupt
+    if kind is Terminal:
+        assert out.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in out.getvalue()[-40:]
+
+
+def test_an_event_of_another_kind_is_ignored() -> None:
+    out = io.StringIO()
+    with progress(out) as watch:
+        watch(object())
+    assert out.getvalue() == ""
+
+
+def _until(out: io.StringIO, words: str, seconds: float = 5.0) -> None:
+    """Waits until the live part, drawn a few times a second, shows `words`."""
+    end = time.monotonic() + seconds
+    while words not in out.getvalue():
+        assert time.monotonic() < end, f"never shown: {words}"
+        time.sleep(0.02)

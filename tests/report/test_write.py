@@ -1,0 +1,125 @@
+"""The files of a report, and that they are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evojax import report
+from evojax.report.write import replace
+
+Make = Callable[..., dict[str, Any]]
+
+
+def _restore(run: Path, generation: int) -> SimpleNamespace:
+    """LeNet's first layer, with fewer synapses in every generation."""
+    mask = np.zeros((5, 5, 1, 32), bool)
+    mask[..., : 33 - 2 * generation] = True
+    return SimpleNamespace(
+        params={"conv1": {"kernel": mask.astype(np.float32)}}, masks={"conv1": {"kernel": mask}}
+    )
+
+
+def _missing(run: Path, generation: int) -> SimpleNamespace:
+    raise ValueError(f"{run}: no generation {generation}")
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_report_is_written_into_the_runs_folder(run: Path) -> None:
+    page = report.write(run, _restore)
+    assert page == run / "report.html"
+    assert _files(run) == {
+        "lineage.json", "lineage.csv", "report.html",
+        "figures/accuracy.png", "figures/survival.png", "figures/kernels.png",
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO((run / "lineage.csv").read_text())))
+    assert [row["generation"] for row in rows] == [str(n) for n in range(1, 14)]
+    html = page.read_text()
+    assert html.count("data:image/png;base64,") == 6
+    for picture in (run / "figures").iterdir():
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_reads_the_checkpoints_of_a_run(run: Path, make: Make) -> None:
+    from evojax.evolution import checkpoints
+    from evojax.learning import Network
+
+    (run / "lineage.json").write_text(json.dumps(make(1)))
+    network = _restore(run, 1)
+    params = network.params | {"dense2": {"kernel": np.ones((64, 10), np.float32)}}
+    masks = network.masks | {"dense2": {"kernel": None}}
+    checkpoints.save(run, 1, Network(params, {}, masks))
+    report.write(run)
+    assert (run / "figures" / "kernels.png").exists()
+
+
+def test_a_missing_checkpoint_leaves_out_the_kernels_and_says_so(run: Path) -> None:
+    html = report.write(run, _missing).read_text()
+    assert "The first layer&#39;s kernels are not shown: the saved network of generation 1" in html
+    assert str(run) not in html
+    assert html.count("data:image/png;base64,") == 4
+    assert not (run / "figures" / "kernels.png").exists()
+
+
+def test_one_generation_draws_no_empty_plot(run: Path, make: Make) -> None:
+    lone = make(1, experiment="digits_lenet", status="running")
+    (run / "lineage.json").write_text(json.dumps(lone))
+    html = report.write(run, _restore).read_text()
+    assert "from the second generation on" in html
+    assert _files(run / "figures") == {"kernels.png"}
+
+
+def test_a_wrong_lineage_is_refused_before_anything_is_written(run: Path) -> None:
+    lineage = json.loads((run / "lineage.json").read_text())
+    del lineage["generations"][4]["layers"]
+    (run / "lineage.json").write_text(json.dumps(lineage))
+    with pytest.raises(ValueError, match=r"lineage\.json: generations\[4\]: field 'layers'"):
+        report.write(run, _restore)
+    assert _files(run) == {"lineage.json"}
+
+
+def test_no_run_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere.lineage\.json: there is no such file"):
+        report.write(tmp_path / "nowhere")
+
+
+def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: Any) -> None:
+    path = replace(tmp_path / "report.html", b"former")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace(path, b"latter")
+    assert path.read_bytes() == b"former"
+    assert _files(tmp_path) == {"report.html"}
+
+
+def test_an_interrupted_replacement_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = replace(tmp_path / "a" / "b.txt", b"former")
+
+    def interrupted(source: str, target: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace(path, b"latter")
+    assert path.read_bytes() == b"former"
+    assert _files(tmp_path) == {"a/b.txt"}
