@@ -152,9 +152,15 @@ def _heights(main: Sequence[Lineage], names: Sequence[str], series: Series) -> t
     near += [height for label, _, rows in series if label == PAPER for _, height in rows]
     lowest = min(near) if len(set(near)) > 1 else max(near) - WINDOW
     highest = max(height for *_, rows in series for _, height in rows)
-    lowest = min(lowest, highest - 0.5)
+    lowest = min(lowest, highest - max(0.5, 6 * _standard_error(main[0], highest)))
     margin = 0.06 * (highest - lowest)
     return max(lowest - margin, 0.0), highest + margin
+
+
+def _standard_error(lineage: Lineage, height: float) -> float:
+    """Of a per cent measured on the test set: a scale much finer would magnify chance."""
+    images = lineage["dataset"].get("test")
+    return math.sqrt(max(height * (100 - height), 0.0) / images) if images else 0.0
 
 
 def _end_labels(

@@ -68,6 +68,8 @@ def check(lineage: object, where: str = "lineage") -> None:
         _expect(isinstance(value, Mapping), where, name, "an object", value)
     name = _field(lineage["dataset"], "name", f"{where}: field 'dataset'")
     _expect(isinstance(name, str), where, "dataset.name", "text", name)
+    if lineage["dataset"].get("test") is not None:
+        _number(lineage["dataset"], "test", f"{where}: field 'dataset'", whole=True)
     _number(lineage, "seed", where, whole=True, least=None)
     generations = _field(lineage, "generations", where)
     _expect(_filled(generations), where, "generations", "a list of at least one", generations)

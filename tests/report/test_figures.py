@@ -99,6 +99,17 @@ def test_what_falls_out_of_the_scale_says_where_to(make: Make, drawn: list[Figur
     _legible(drawn[0])
 
 
+def test_a_small_test_set_has_a_scale_that_does_not_magnify_chance(
+    make: Make, drawn: list[Figure]
+) -> None:
+    lineage = make(3, ancestor=0.98)
+    lineage["generations"][1]["accuracy"] = 0.983
+    lineage["dataset"]["test"] = 359  # a standard error of 0.7 points
+    figures.accuracy({"this run": [lineage]})
+    bottom, top = drawn[0].axes[0].get_ylim()
+    assert top - bottom > 4
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 @pytest.mark.parametrize("generations", [1, 2, 40])
 def test_accuracy_of_short_and_long_lineages(

@@ -159,6 +159,11 @@ def test_nested_values_names_and_reasons_are_escaped(make: Make) -> None:
     assert parsed.text.count(EVIL) >= 8
 
 
+def test_without_a_paper_nothing_is_said_of_one(make: Make) -> None:
+    text = Parsed(page.render(make(3), figures=_pictures())).text
+    assert "None" not in text and "Beside the paper" not in text
+
+
 def test_what_is_left_out_is_said(lineage: dict[str, Any]) -> None:
     text = Parsed(page.render(lineage, left_out=["The kernels are not shown: why."])).text
     assert "The kernels are not shown: why." in text
