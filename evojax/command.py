@@ -13,11 +13,14 @@ from typing import Annotated
 import flax.linen as nn
 import jax.numpy as jnp
 import tyro
+from rich.console import Console
 
 from evojax import report
 from evojax.data import load
 from evojax.evolution import CheckpointError, Settings, evolve
 from evojax.learning import linen
+from evojax.report import tables
+from evojax.report.paper import published
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ def run(
             file=sys.stderr,
         )
         return 130
-    report.show(lineage)
-    print(f"Report: {page}")
+    console = Console()
+    console.print(tables.generations(lineage).rich())
+    console.print(tables.layers(lineage, published(experiment)).rich())
+    console.print(f"Report: {page}", soft_wrap=True)
     return 0
 
 
