@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -67,9 +68,9 @@ def linen(module: nn.Module) -> Model:
     def flags(train: bool) -> dict[str, bool]:
         return {"train": train} if takes_train else {}
 
+    @partial(jax.jit, static_argnums=1)
     def init(key: jax.Array, image_shape: Shape) -> tuple[PyTree, PyTree]:
-        images = jnp.zeros((1, *image_shape))
-        variables = jax.jit(lambda k: module.init(k, images, **flags(False)))(key)
+        variables = module.init(key, jnp.zeros((1, *image_shape)), **flags(False))
         return variables["params"], variables.get("batch_stats", {})
 
     def forward(
