@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from evojax.genetics.trees import flatten
+
 PyTree = Any
 
 
@@ -51,11 +53,26 @@ def apply_masks(tree: PyTree, masks: PyTree) -> PyTree:
         masks: PyTree of bool arrays in the tree's shapes, or ``None`` at leaves to leave alone.
 
     Raises:
-        ValueError: if structure or shapes differ.
+        ValueError: if structure or shapes differ, or a mask is not bool.
     """
-    return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
-        masks,
-        tree,
-        is_leaf=lambda leaf: leaf is None,
-    )
+    leaves, structure = flatten(tree)
+    marks, _ = flatten(masks)
+    if leaves.keys() != marks.keys():
+        raise ValueError(
+            "masks do not have the structure of what they are applied to: missing "
+            f"{sorted(leaves.keys() - marks.keys())}, unknown {sorted(marks.keys() - leaves.keys())}"
+        )
+    kept = [_apply(path, leaf, marks[path]) for path, leaf in leaves.items()]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _apply(path: str, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:
+    if mask is None:
+        return leaf
+    # Broadcast, a mask of another shape would prune something else than was meant.
+    if jnp.shape(mask) != jnp.shape(leaf) or jnp.result_type(mask) != jnp.bool_:
+        raise ValueError(
+            f"the mask of {path} must be bool of shape {jnp.shape(leaf)}; got "
+            f"{jnp.result_type(mask)} of shape {jnp.shape(mask)}"
+        )
+    return jnp.where(mask, leaf, jnp.zeros_like(leaf))
