@@ -23,7 +23,7 @@ EVALUATION_BATCH = 500
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or not a number."""
+    """The loss or a parameter became infinite or not a number."""
 
 
 class Images(NamedTuple):
@@ -75,7 +75,20 @@ def on_device(images: np.ndarray, labels: np.ndarray, like: Images | None = None
         images: uint8 (N, H, W, C).
         labels: int (N,).
         like: images whose mean and deviation to use (the training set's); by default their own.
+
+    Raises:
+        ValueError: if there are no images, or shapes or types differ.
     """
+    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+        raise ValueError(
+            "images must be uint8 of shape (N, H, W, C), at least one; got "
+            f"{images.dtype} of shape {images.shape}"
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape ({len(images)},), one an image; got "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
     if like is None:
         pixels = images.reshape(-1, images.shape[-1])
         mean = pixels.mean(0, dtype=np.float64) / 255
@@ -143,7 +156,10 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
 
         carry = (params, batch_stats, opt_state)
         carry, (losses, rights) = jax.lax.scan(step, carry, (jnp.arange(steps), order))
-        return *carry, jnp.mean(losses), jnp.sum(rights) / (steps * batch)
+        # What the last step did to the parameters shows in no loss yet.
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(carry[:2])]
+        loss = jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(losses), jnp.nan)
+        return *carry, loss, jnp.sum(rights) / (steps * batch)
 
     def train(
         key: jax.Array,
@@ -166,8 +182,9 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
             history.append(Epoch(float(loss), float(accuracy), time.perf_counter() - start))
             if not math.isfinite(history[-1].loss):
                 raise NonFiniteLoss(
-                    f"the training loss became {history[-1].loss} in epoch {number + 1} of "
-                    f"{epochs}: lower the learning rate (now {recipe.learning_rate:g})"
+                    "the loss or a parameter became infinite or not a number in epoch "
+                    f"{number + 1} of {epochs}: lower the learning rate (now "
+                    f"{recipe.learning_rate:g})"
                 )
             on_epoch(number + 1, history[-1])
         return Network(params, batch_stats, network.masks), history
