@@ -24,8 +24,10 @@ def freeze_pruned(masks: PyTree) -> optax.GradientTransformation:
         masks: PyTree of bool arrays in the parameters' shapes, ``None`` where nothing is pruned.
 
     Example:
-        >>> import jax.numpy as jnp, optax, evojax
-        >>> tx = optax.chain(optax.adamw(0.1), evojax.freeze_pruned({"w": jnp.array([True, False])}))
+        >>> import jax.numpy as jnp, optax
+        >>> from evojax.learning import freeze_pruned
+        >>> masks = {"w": jnp.array([True, False])}
+        >>> tx = optax.chain(optax.adamw(0.1), freeze_pruned(masks))
         >>> params = {"w": jnp.array([1.0, 0.0])}
         >>> updates, _ = tx.update({"w": jnp.ones(2)}, tx.init(params), params)
         >>> float(updates["w"][1])
@@ -58,9 +60,11 @@ def apply_masks(tree: PyTree, masks: PyTree) -> PyTree:
     leaves, structure = flatten(tree)
     marks, _ = flatten(masks)
     if leaves.keys() != marks.keys():
+        missing = sorted(leaves.keys() - marks.keys())
+        surplus = sorted(marks.keys() - leaves.keys())
         raise ValueError(
-            "masks do not have the structure of what they are applied to: missing "
-            f"{sorted(leaves.keys() - marks.keys())}, unknown {sorted(marks.keys() - leaves.keys())}"
+            "masks do not have the structure of what they are applied to: "
+            f"missing {missing}, unknown {surplus}"
         )
     kept = [_apply(path, leaf, marks[path]) for path, leaf in leaves.items()]
     return jax.tree.unflatten(structure, kept)
