@@ -55,7 +55,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
 
 
 def restore(run: str | os.PathLike[str], generation: int) -> Network:
-    """Reads a generation's network: nested dicts of NumPy arrays, masks ``None`` where never pruned.
+    """Reads a generation's network: nested dicts of NumPy arrays, ``None`` for a mask never pruned.
 
     Raises:
         CheckpointError: if it is missing, or differs from what its manifest says was saved.

@@ -66,8 +66,8 @@ def open_run(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
             f"{name}: {previous.get(name)!r} there, {config.get(name)!r} now" for name in differing
         )
         raise RunFolderError(
-            f"--out {out} holds a run of another configuration ({changes}). Name another folder, or "
-            "run with the settings in its config.json."
+            f"--out {out} holds a run of another configuration ({changes}). Name another folder, "
+            "or run with the settings in its config.json."
         )
     if extended:
         write_text(out / "config.json", json.dumps(config, indent=1))
@@ -87,12 +87,9 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} has the schema {lineage.get('schema')!r}; this version reads {SCHEMA}"
         )
     generations = lineage.get("generations")
-    numbers = (
-        [record.get("generation") for record in generations if isinstance(record, dict)]
-        if isinstance(generations, list)
-        else None
-    )
-    if numbers is None or numbers != list(range(1, len(generations) + 1)):
+    records = generations if isinstance(generations, list) else [None]
+    numbers = [record.get("generation") if isinstance(record, dict) else None for record in records]
+    if numbers != list(range(1, len(records) + 1)):
         raise RunFolderError(
             f"{path} is damaged: expected generations 1, 2, 3 and so on, got {numbers}. Put it "
             "back from a copy, or start a new run in another folder with --out."

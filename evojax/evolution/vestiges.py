@@ -66,7 +66,7 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
 
 def _unit(path: str, role: object, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Weights in which no two paths cancel: positive where alive; biases and offsets 0."""
-    if isinstance(role, Synapses):
+    if isinstance(role, Synapses) and mask is not None:
         # Divided by the living fan-in, so that deep networks neither overflow nor vanish.
         fan_in = jnp.sum(mask, tuple(range(mask.ndim - 1)), keepdims=True)
         return mask / jnp.maximum(fan_in, 1)

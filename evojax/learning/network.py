@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -63,9 +64,10 @@ def linen(module: nn.Module) -> Model:
     A module whose ``__call__`` takes ``train`` is told whether it trains; its collection
     ``batch_stats`` is updated while it does.
     """
+    apply: Callable[..., Any] = module.apply
     takes_train = "train" in inspect.signature(type(module).__call__).parameters
 
-    def flags(train: bool) -> dict[str, bool]:
+    def flags(train: bool) -> dict[str, Any]:
         return {"train": train} if takes_train else {}
 
     @partial(jax.jit, static_argnums=1)
@@ -78,14 +80,12 @@ def linen(module: nn.Module) -> Model:
     ) -> tuple[jax.Array, PyTree]:
         variables = {"params": params, "batch_stats": batch_stats}
         if train and jax.tree.leaves(batch_stats):
-            logits, updated = module.apply(
-                variables, images, **flags(True), mutable=["batch_stats"]
-            )
+            logits, updated = apply(variables, images, **flags(True), mutable=["batch_stats"])
             return logits, updated["batch_stats"]
-        return module.apply(variables, images, **flags(train)), batch_stats
+        return apply(variables, images, **flags(train)), batch_stats
 
     def layers(image_shape: Shape) -> tuple[Layer, ...]:
-        found: list[Layer] = []
+        found: dict[str, int] = {}
 
         def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:  # noqa: ANN401
             output = call(*args, **kwargs)
@@ -93,10 +93,8 @@ def linen(module: nn.Module) -> Model:
                 "params", "kernel"
             ):
                 name = "/".join(context.module.path)
-                positions = 1
-                for length in output.shape[1:-1]:
-                    positions *= length
-                found.append(Layer(name, positions))
+                # A layer that is called twice uses its synapses at both outputs' positions.
+                found[name] = found.get(name, 0) + math.prod(output.shape[1:-1])
             return output
 
         def trace(key: jax.Array) -> PyTree:
@@ -104,6 +102,6 @@ def linen(module: nn.Module) -> Model:
                 return module.init(key, jnp.zeros((1, *image_shape)), **flags(False))
 
         jax.eval_shape(trace, jax.random.key(0))
-        return tuple(found)
+        return tuple(Layer(name, positions) for name, positions in found.items())
 
     return Model(init, forward, layers)
