@@ -203,7 +203,8 @@ def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
         )
     if last["generation"] >= settings.generations:
         return f"finished: {last['generation']} generations"
-    if len(generations) > 1 and last["synapses"] >= generations[-2]["synapses"]:
+    sized = settings.size_of(last["generation"]) is not None
+    if len(generations) > 1 and not sized and last["synapses"] >= generations[-2]["synapses"]:
         return f"stopped: generation {last['generation']} is no smaller than its parent"
     return None
 
@@ -251,7 +252,7 @@ def _candidate(
     number: int, index: int, count: int, key: jax.Array, parent: Network | None, world: _World
 ) -> _Candidate:
     settings = world.settings
-    network, draw = _conceived(key, parent, world)
+    network, draw = _conceived(number, key, parent, world)
     synapses = _census(network.masks, world).synapses
     epochs = settings.epochs_of(number)
     later = sum(
@@ -279,7 +280,7 @@ def _candidate(
 
 
 def _conceived(
-    key: jax.Array, parent: Network | None, world: _World
+    number: int, key: jax.Array, parent: Network | None, world: _World
 ) -> tuple[Network, Draw | None]:
     """An ancestor, or an offspring of `parent`, before its training."""
     settings = world.settings
@@ -287,13 +288,22 @@ def _conceived(
     if parent is None:
         params, batch_stats = world.model.init(ancestor_key, world.shape)
         return Network(params, batch_stats, world.synthesis.ancestor(params)), None
-    draw = world.synthesis.draw(_purpose(key, "synthesis"), parent.params, parent.masks)
+    share = _share(settings.size_of(number), parent, world)
+    draw = world.synthesis.draw(_purpose(key, "synthesis"), parent.params, parent.masks, share)
     masks = world.sweep(parent._replace(masks=draw.masks))
     network = conceive(
         _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
         parent, masks,
     )  # fmt: skip
     return network, draw
+
+
+def _share(size: float | None, parent: Network, world: _World) -> jax.Array | None:
+    """The share of the parent's synapses with which an offspring has the size that is asked."""
+    if size is None:
+        return None
+    reached = _census(parent.masks, world).architectural_efficiency
+    return jnp.float32(min(1.0, reached / size))
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

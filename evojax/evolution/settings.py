@@ -27,6 +27,9 @@ class Settings:
         environment: budget solves for the expected share, constant multiplies by it.
         clusters: surviving share of clusters, in (0, 1].
         synapses: surviving share of synapses within them, in (0, 1].
+        sizes: architectural efficiencies that the offspring must reach, generation by generation,
+            in place of `clusters` times `synapses` of the parent; after the last one that holds
+            again. Networks of equal size can so be compared.
         min_clusters: clusters that a layer keeps whatever is drawn.
         sample_biases: sample biases like synapses.
         sweep: remove synapses through which no signal can reach the output.
@@ -50,6 +53,7 @@ class Settings:
     environment: Literal["budget", "constant"] = "budget"
     clusters: float = 0.8
     synapses: float = 0.8
+    sizes: tuple[float, ...] = ()
     min_clusters: int = 1
     sample_biases: bool = False
     sweep: bool = False
@@ -72,6 +76,12 @@ class Settings:
         _require(
             len(self.epochs) > 0 and all(number >= 1 for number in self.epochs),
             "epochs", self.epochs, "one or more numbers of at least 1",
+        )  # fmt: skip
+        _require(
+            all(1 < small < large for small, large in zip(self.sizes, self.sizes[1:], strict=False))
+            and all(1 < size < float("inf") for size in self.sizes)
+            and (not self.sizes or self.environment == "budget"),
+            "sizes", self.sizes, "rising numbers above 1, in a budget environment",
         )  # fmt: skip
         _require(0 < self.subset <= 1, "subset", self.subset, "in (0, 1]")
         _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
@@ -99,6 +109,11 @@ class Settings:
     def epochs_of(self, generation: int) -> int:
         """How many epochs a generation trains for."""
         return self.epochs[min(generation, len(self.epochs)) - 1]
+
+    def size_of(self, generation: int) -> float | None:
+        """The architectural efficiency that a generation must reach, if the settings name one."""
+        index = generation - 2
+        return self.sizes[index] if 0 <= index < len(self.sizes) else None
 
     def synthesis(self) -> genetics.Synthesis:
         """The synthesis that these settings describe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,16 +20,16 @@ class Environment(NamedTuple):
 
     Attributes:
         name: how it was made, for records.
-        factors: ``(genes, alive, extra) -> (log F_c, log F_s)`` where `genes` are the groups'
+        factors: ``(genes, alive, extra, share) -> (log F_c, log F_s)`` where `genes` are the groups'
             log-probabilities, `alive` the parent's number of synapses, those that no draw decides
-            (`extra`, the biases) included.
+            (`extra`, the biases) included, and `share` the share to leave.
         share: the share of the parent's synapses that an offspring keeps, in (0, 1].
         capped: whether no offspring may exceed `share`.
         min_clusters: how many clusters a layer keeps, whatever is drawn.
     """
 
     name: str
-    factors: Callable[[Sequence[Dna], jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    factors: Callable[[Sequence[Dna], jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     share: float
     capped: bool
     min_clusters: int
@@ -67,15 +68,17 @@ def budget(
     if clusters is None or synapses is None:
         raise ValueError("budget needs clusters= and synapses=, or total=")
     _require(clusters, synapses, min_clusters)
-    cluster_share, share = clusters, clusters * synapses
+    share = clusters * synapses
+    # Another share than this one divides between clusters and synapses in the same proportion.
+    part = math.log(clusters) / math.log(share) if share < 1 else 0.5
 
     def factors(
-        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array
+        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array, share: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         logs = [gene.clusters for gene in genes]
         ones = [jnp.zeros((), jnp.float32)] * len(logs)
         living = sum(jnp.sum(log > -jnp.inf, dtype=jnp.float32) for log in logs)
-        log_fc = solve(ones, logs, cluster_share * living)
+        log_fc = solve(ones, logs, share**part * living)
         given = [jnp.minimum(0.0, log_fc + log) for log in logs]
         log_fs = solve(given, [gene.synapses for gene in genes], share * alive - extra)
         return log_fc, log_fs
@@ -93,9 +96,9 @@ def constant(clusters: float, synapses: float, *, min_clusters: int = 1) -> Envi
     _require(clusters, synapses, min_clusters)
 
     def factors(
-        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array
+        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array, share: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        del genes, alive, extra
+        del genes, alive, extra, share
         return jnp.log(jnp.float32(clusters)), jnp.log(jnp.float32(synapses))
 
     name = f"constant(clusters={clusters:g}, synapses={synapses:g})"

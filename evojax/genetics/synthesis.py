@@ -49,14 +49,17 @@ class Synthesis(NamedTuple):
         ancestor: ``(params) -> masks``, all alive.
         dna: ``(params, masks) -> Dna``, probabilities before the environment.
         offspring: ``(key, params, masks) -> masks``; jitted, vmaps over keys.
-        draw: as `offspring`, with the record of the draw (`Draw`).
+        draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
+            draw, and with another share of the parent's synapses to leave than the environment's (a
+            float32 scalar in (0, 1]) where resources change from generation to generation (R_g in
+            Chung et al. 2018, Eq. 1); only a `budget` heeds it.
         layout: ``(params) -> Layout``, the role of every parameter.
     """
 
     ancestor: Callable[[PyTree], PyTree]
     dna: Callable[[PyTree, PyTree], Dna]
     offspring: Callable[[jax.Array, PyTree, PyTree], PyTree]
-    draw: Callable[[jax.Array, PyTree, PyTree], Draw]
+    draw: Callable[..., Draw]
     layout: Callable[[PyTree], Layout]
 
 
@@ -114,16 +117,17 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
         )
 
     @jax.jit
-    def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree) -> Draw:
-        return _draw(key, params, masks, plan_of(params), encoding, environment)
+    def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None) -> Draw:
+        allowed = jnp.float32(environment.share) if share is None else share
+        return _draw(key, params, masks, allowed, plan_of(params), encoding, environment)
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
         check_masks(params, masks, plan_of(params))
         return jitted_dna(params, masks)
 
-    def draw(key: jax.Array, params: PyTree, masks: PyTree) -> Draw:
+    def draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None = None) -> Draw:
         check_masks(params, masks, plan_of(params))
-        return jitted_draw(key, params, masks)
+        return jitted_draw(key, params, masks, share)
 
     def offspring(key: jax.Array, params: PyTree, masks: PyTree) -> PyTree:
         return draw(key, params, masks).masks
@@ -147,6 +151,7 @@ def _draw(
     key: jax.Array,
     params: PyTree,
     masks: PyTree,
+    share: jax.Array,
     plan: Layout,
     encoding: Encoding,
     environment: Environment,
@@ -159,8 +164,8 @@ def _draw(
         (jnp.sum(marks[path]) for path, role in plan.followers.items() if not role.sampled),
         start=jnp.int32(0),
     )
-    log_fc, log_fs = environment.factors(genes, drawn + extra, extra)
-    limit = jnp.floor(environment.share * (drawn + extra)).astype(jnp.int32) - extra
+    log_fc, log_fs = environment.factors(genes, drawn + extra, extra, share)
+    limit = jnp.floor(share * (drawn + extra)).astype(jnp.int32) - extra
     if encoding.ranked:
         margins = [-gene.synapses for gene in genes]
     else:
