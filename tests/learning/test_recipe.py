@@ -1,0 +1,76 @@
+"""Ranges of a recipe, and its learning rate at literal points."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from evojax.learning import Recipe
+from evojax.learning.recipe import learning_rate, optimizer
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer", "lion"),
+        ("schedule", "step"),
+        ("compute_dtype", "float16"),
+        ("learning_rate", 0.0),
+        ("learning_rate", -1e-3),
+        ("learning_rate", float("inf")),
+        ("learning_rate", float("nan")),
+        ("warmup", 1.0),
+        ("warmup", -0.1),
+        ("weight_decay", -1.0),
+        ("weight_decay", float("inf")),
+        ("momentum", 1.0),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", float("nan")),
+        ("batch_size", 0),
+        ("shift", -1),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"{field} must be .*; got "):
+        Recipe(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("cosine", 0.2, {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.5, 0.8: 0.5 - 2**-1.5, 1: 0}),
+        ("cosine", 0.0, {0: 1, 0.5: 0.5, 1: 0}),
+        ("constant", 0.5, {0: 0, 0.25: 0.5, 0.5: 1, 0.9: 1}),
+        ("constant", 0.0, {0: 1, 0.5: 1, 1: 1}),
+    ],
+)
+def test_learning_rate_at_literal_points(schedule, warmup, expected):
+    recipe = Recipe(learning_rate=0.01, schedule=schedule, warmup=warmup)
+    got = {at: float(learning_rate(recipe, jnp.float32(at))) for at in expected}
+    assert got == pytest.approx({at: 0.01 * share for at, share in expected.items()}, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_optimizer_is_optaxs_own_at_a_constant_rate(name):
+    recipe = Recipe(
+        optimizer=name, learning_rate=0.1, schedule="constant", warmup=0.0, weight_decay=0.01
+    )
+    is_matrix = {"w": True, "b": False}
+    if name == "adamw":
+        reference = optax.adamw(0.1, b1=0.9, weight_decay=0.01, mask=is_matrix)
+    else:
+        reference = optax.chain(
+            optax.trace(0.9, nesterov=True),
+            optax.add_decayed_weights(0.01, is_matrix),
+            optax.scale(-0.1),
+        )
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    ours, theirs = optimizer(recipe).init(params), reference.init(params)
+    for seed in range(3):
+        grads = jax.tree.map(
+            lambda p, s=seed: jnp.sin(s + jnp.arange(p.size * 1.0)).reshape(p.shape), params
+        )
+        update, ours = optimizer(recipe).update(grads, ours, params, progress=jnp.float32(0.3))
+        expected, theirs = reference.update(grads, theirs, params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), update, expected)
