@@ -122,6 +122,13 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         right = jnp.sum(jnp.argmax(logits, -1) == labels)
         return loss, (batch_stats, right)
 
+    @jax.jit
+    def begin(network: Network) -> tuple[PyTree, PyTree, PyTree]:
+        # Copies: the epoch takes its arguments' memory, and the caller keeps the network.
+        params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
+        batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
+        return params, batch_stats, optax.chain(tx, freeze_pruned(network.masks)).init(params)
+
     @partial(jax.jit, donate_argnums=(0, 1, 2))
     def epoch(
         params: PyTree,
@@ -136,7 +143,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         count = data.labels.shape[0]
         batch = min(recipe.batch_size, count)
         steps = count // batch
-        order_key, augment_key = jax.random.split(key)
+        order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
         order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
         masked = optax.chain(tx, freeze_pruned(masks))
 
@@ -168,17 +175,15 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         epochs: int,
         on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     ) -> tuple[Network, list[Epoch]]:
-        # Copies: the epoch takes its arguments' memory, and the caller keeps the network.
-        params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
-        batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
-        opt_state = optax.chain(tx, freeze_pruned(network.masks)).init(params)
+        params, batch_stats, opt_state = begin(network)
         history = []
         for number in range(epochs):
             start = time.perf_counter()
-            params, batch_stats, opt_state, loss, accuracy = epoch(
-                params, batch_stats, opt_state, network.masks, images,
-                jax.random.fold_in(key, number), jnp.float32(number), jnp.float32(epochs),
-            )  # fmt: skip
+            done, total = jax.device_put((np.int32(number), np.int32(epochs)))
+            params, batch_stats, opt_state, *shown = epoch(
+                params, batch_stats, opt_state, network.masks, images, key, done, total
+            )
+            loss, accuracy = jax.device_get(shown)
             history.append(Epoch(float(loss), float(accuracy), time.perf_counter() - start))
             if not math.isfinite(history[-1].loss):
                 raise NonFiniteLoss(
