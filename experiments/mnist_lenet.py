@@ -12,10 +12,12 @@ DEFAULTS = Options(
     out=Path("runs/mnist_lenet"),
     data="mnist",
     settings=Settings(
-        generations=14,
-        epochs=(10, 3),
+        generations=12,
+        sizes=(2.3, 5.2, 12.1, 22.0, 32.3, 45.0, 62.8, 88.0, 125.1, 177.0, 250.1),
+        epochs=(2, 1, 1, 1, 1, 1, 2, 2, 3, 5, 2, 4),
         selection_pressure=8.0,
-        recipe=Recipe(),
+        sweep=True,
+        recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32),
     ),
 )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -18,6 +21,11 @@ from evojax.evolution.settings import Settings
 from evojax.genetics import Census
 from evojax.learning import Layer
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 SCHEMA = 1
 
 
@@ -25,53 +33,114 @@ class RunFolderError(ValueError):
     """A run's folder cannot be used: foreign, damaged, of another configuration or not writable."""
 
 
-def open_run(out: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Opens a run's folder, or makes it, before any work starts.
+def check_folder(out: Path) -> None:
+    """Checks that a folder can hold a run, without writing anything.
+
+    Raises:
+        RunFolderError: if it is a file, cannot be written, or holds something else.
+    """
+    try:
+        nearest = next(path for path in (out, *out.parents) if path.exists())
+        if not nearest.is_dir():
+            raise RunFolderError(f"--out {out}: {nearest} is no folder. Name another one.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        foreign = nearest == out and any(not path.name.startswith(".") for path in out.iterdir())
+        if foreign and not (out / "config.json").exists():
+            raise RunFolderError(
+                f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
+            )
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+@contextmanager
+def open_run(
+    out: Path, config: dict[str, Any], dataset: dict[str, Any]
+) -> Iterator[dict[str, Any] | None]:
+    """Opens a run's folder, or makes it, before any work starts, and keeps other processes out.
 
     Args:
         out: the folder.
         config: everything that decides the lineage, as JSON would give it back.
+        dataset: what is known of the images, likewise.
 
-    Returns:
+    Yields:
         The lineage so far, or ``None`` for a new run.
 
     Raises:
-        RunFolderError: if the folder is a file, cannot be written, holds something else, a damaged
-            record, or a run of another configuration (the differing fields are named). A larger
-            number of generations continues a run.
+        RunFolderError: as `check_folder`; or if another process works there, the record is damaged,
+            or the run is of another configuration or of other data (the differing fields are
+            named). A larger number of generations continues a run.
     """
+    check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
+        lock = (out / ".lock").open("w")
     except OSError as error:
+        raise _unwritable(out, error) from error
+    with lock:
+        _hold(lock, out)
+        lineage = _resumed(out, config, dataset)
+        write_text(out / "config.json", json.dumps(config, indent=1))
+        yield lineage
+
+
+def _hold(lock: IO[str], out: Path) -> None:
+    """Locks a file until it is closed, or its process dies."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         raise RunFolderError(
-            f"--out {out} cannot be written: {error.strerror}. Name a folder that is yours."
+            f"--out {out} is in use by another process. Wait for it, or name another folder."
         ) from error
-    if not (out / "config.json").exists():
-        if any(not path.name.startswith(".") for path in out.iterdir()):
+    except OSError:
+        return  # Some network file systems know no locks.
+
+
+def _resumed(
+    out: Path, config: dict[str, Any], dataset: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The lineage of a run to continue; ``None`` where no generation was finished yet."""
+    if not (out / "lineage.json").exists():
+        if (out / "generations" / "002").exists():
             raise RunFolderError(
-                f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
+                f"--out {out} holds saved generations, but their lineage.json is missing. Put it "
+                "back from a copy, or name another folder."
             )
-        write_text(out / "config.json", json.dumps(config, indent=1))
         return None
-    previous = _read(out / "config.json")
-    differing = sorted(
-        name for name in previous.keys() | config.keys() if previous.get(name) != config.get(name)
-    )
-    extended = differing == ["generations"] and previous["generations"] < config["generations"]
-    if differing and not extended:
-        changes = ", ".join(
-            f"{name}: {previous.get(name)!r} there, {config.get(name)!r} now" for name in differing
+    lineage = read_lineage(out)
+    changes = _changes(_read(out / "config.json"), config)
+    if changes.keys() == {"generations"} and _more(*changes["generations"]):
+        changes = {}
+    changes |= _changes(lineage["dataset"], dataset)
+    if changes:
+        listed = ", ".join(
+            f"{name}: {there!r} there, {now!r} now" for name, (there, now) in changes.items()
         )
         raise RunFolderError(
-            f"--out {out} holds a run of another configuration ({changes}). Name another folder, "
-            "or run with the settings in its config.json."
+            f"--out {out} holds a run of another configuration ({listed}). Name another folder, or "
+            "run with the settings in its config.json."
         )
-    if extended:
-        write_text(out / "config.json", json.dumps(config, indent=1))
-    return read_lineage(out) if (out / "lineage.json").exists() else None
+    return lineage
+
+
+def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, with both values."""
+    names = sorted(there.keys() | now.keys())
+    return {n: (there.get(n), now.get(n)) for n in names if there.get(n) != now.get(n)}
+
+
+def _more(there: object, now: int) -> bool:
+    return isinstance(there, int) and there < now
+
+
+def _unwritable(out: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"--out {out} cannot be written: {error.strerror}. Name a folder that is yours."
+    )
 
 
 def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -93,6 +162,15 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
         raise RunFolderError(
             f"{path} is damaged: expected generations 1, 2, 3 and so on, got {numbers}. Put it "
             "back from a copy, or start a new run in another folder with --out."
+        )
+    complete = all(
+        isinstance(record.get("synapses"), int) and isinstance(record.get("accuracy"), float)
+        for record in records
+    )
+    if not complete or not isinstance(lineage.get("dataset"), dict):
+        raise RunFolderError(
+            f"{path} is damaged: it lacks its dataset, or a generation's synapses or accuracy. Put "
+            "it back from a copy, or start a new run in another folder with --out."
         )
     return lineage
 

@@ -80,3 +80,10 @@ def _apply(path: str, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:
             f"{jnp.result_type(mask)} of shape {jnp.shape(mask)}"
         )
     return jnp.where(mask, leaf, jnp.zeros_like(leaf))
+
+
+def density(masks: PyTree) -> jax.Array:
+    """The share of the prunable parameters that are alive, a float32 scalar in [0, 1]."""
+    leaves = jax.tree.leaves(masks)
+    alive = sum(jnp.sum(mask, dtype=jnp.float32) for mask in leaves)
+    return alive / max(sum(mask.size for mask in leaves), 1)

@@ -18,7 +18,9 @@ class Recipe:
 
     Attributes:
         optimizer: Adam with decoupled weight decay, or SGD with Nesterov momentum.
-        learning_rate: the largest one.
+        learning_rate: the largest one, of a dense network.
+        sparse_rate: the learning rate of a network of which a share d is alive is larger by the
+            factor d^-sparse_rate: with fewer synapses a neuron, each has further to move.
         schedule: what follows the warm-up.
         warmup: share of the training in which the learning rate rises linearly from 0.
         weight_decay: decoupled, on parameters of two or more axes.
@@ -31,6 +33,7 @@ class Recipe:
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
+    sparse_rate: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.1
     weight_decay: float = 0.0
@@ -59,6 +62,7 @@ class Recipe:
         _require(
             0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "positive"
         )
+        _require(0 <= self.sparse_rate <= 1, "sparse_rate", self.sparse_rate, "in [0, 1]")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         _require(
             0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "at least 0"
@@ -76,25 +80,29 @@ def _require(holds: bool, field: str, value: object, expected: str) -> None:
         raise ValueError(f"{field} must be {expected}; got {value!r}")
 
 
-def learning_rate(recipe: Recipe, progress: jax.Array) -> jax.Array:
+def learning_rate(
+    recipe: Recipe, progress: jax.Array, density: jax.Array | float = 1.0
+) -> jax.Array:
     """The learning rate at a point of the training.
 
     Args:
         recipe: the recipe.
         progress: share of the training's steps that are done, in [0, 1].
+        density: share of the network that is alive, in (0, 1].
     """
     warm = jnp.where(recipe.warmup > 0, progress / max(recipe.warmup, 1e-9), 1.0)
     rest = (progress - recipe.warmup) / (1.0 - recipe.warmup)
     decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(rest, 0.0, 1.0)))
     after = decay if recipe.schedule == "cosine" else 1.0
-    return recipe.learning_rate * jnp.minimum(warm, after)
+    largest = recipe.learning_rate * jnp.power(density, -recipe.sparse_rate)
+    return largest * jnp.minimum(warm, after)
 
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """The recipe's optimizer; its `update` takes `progress`, the share of the training done.
+    """The recipe's optimizer, whose `update` takes `progress` and `density`.
 
-    A schedule of the progress instead of the step lets one compiled epoch serve trainings of any
-    length.
+    `progress` is the share of the training done: a schedule of it instead of the step lets one
+    compiled epoch serve trainings of any length. `density` is the share of the network alive.
     """
     if recipe.optimizer == "adamw":
         direction = optax.scale_by_adam(b1=recipe.momentum)
@@ -120,10 +128,11 @@ def _scale_by_progress(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
         params: PyTree | None = None,
         *,
         progress: jax.Array,
+        density: jax.Array | float = 1.0,
         **extra: object,
     ) -> tuple[PyTree, optax.EmptyState]:
         del params, extra
-        rate = learning_rate(recipe, progress)
+        rate = learning_rate(recipe, progress, density)
         return jax.tree.map(lambda u: -rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from evojax.data.augment import shift
-from evojax.learning.masking import apply_masks, freeze_pruned
+from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, optimizer
 
@@ -146,6 +146,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
         order = jax.random.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
         masked = optax.chain(tx, freeze_pruned(masks))
+        alive = density(masks)
 
         def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
             params, batch_stats, opt_state = carry
@@ -158,7 +159,9 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
                 params, batch_stats, normalise(images, data), data.labels[rows]
             )
             progress = (done + index / steps) / epochs
-            updates, opt_state = masked.update(grads, opt_state, params, progress=progress)
+            updates, opt_state = masked.update(
+                grads, opt_state, params, progress=progress, density=alive
+            )
             return (optax.apply_updates(params, updates), batch_stats, opt_state), (loss, right)
 
         carry = (params, batch_stats, opt_state)
