@@ -54,15 +54,23 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
     return place
 
 
-def restore(run: str | os.PathLike[str], generation: int) -> Network:
-    """Reads a generation's network: nested dicts of NumPy arrays, ``None`` for a mask never pruned.
+def restore(run: str | os.PathLike[str], generation: int, like: Network | None = None) -> Network:
+    """Reads a generation's network: nested dicts of NumPy arrays, ``None`` where never pruned.
+
+    Args:
+        run: the run's folder.
+        generation: its number.
+        like: a network, or its shapes, of the structure, shapes and dtypes that it must have.
 
     Raises:
-        CheckpointError: if it is missing, or differs from what its manifest says was saved.
+        CheckpointError: if it is missing, differs from what its manifest says was saved, or is not
+            like `like`.
     """
     place = folder(run, generation).absolute()
     try:
         manifest = json.loads((place / MANIFEST).read_text())
+        if not any(path.startswith("params/") for path in manifest):
+            raise ValueError(f"its {MANIFEST} names no parameters")
         target = {
             path: jax.ShapeDtypeStruct(tuple(entry["shape"]), np.dtype(entry["dtype"]))
             for path, entry in manifest.items()
@@ -85,7 +93,29 @@ def restore(run: str | os.PathLike[str], generation: int) -> Network:
         )
     params = tree["params"]
     masks = _fill(params, tree.get("masks", {}))
-    return Network(params, tree.get("batch_stats", {}), masks)
+    network = Network(params, tree.get("batch_stats", {}), masks)
+    return network if like is None else _fit(network, like, place)
+
+
+def _fit(network: Network, like: Network, place: Path) -> Network:
+    """The network in the structure of another, which it must match leaf by leaf."""
+    found, (expected, structure) = flatten(network)[0], flatten(like)
+    wrong = sorted(
+        path
+        for path in found.keys() | expected.keys()
+        if _kind(found.get(path)) != _kind(expected.get(path))
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{place} holds a network of another model: {', '.join(wrong)} are missing, unknown or "
+            "of another shape or dtype. Put the folder back from a copy, or start a new run in "
+            "another one with --out."
+        )
+    return jax.tree.unflatten(structure, [found[path] for path in expected])
+
+
+def _kind(leaf: Any) -> tuple | None:  # noqa: ANN401
+    return None if leaf is None else (tuple(leaf.shape), np.dtype(leaf.dtype))
 
 
 def write_text(path: Path, text: str) -> None:

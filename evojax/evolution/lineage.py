@@ -100,9 +100,7 @@ def _hold(lock: IO[str], out: Path) -> None:
         return  # Some network file systems know no locks.
 
 
-def _resumed(
-    out: Path, config: dict[str, Any], dataset: dict[str, Any]
-) -> dict[str, Any] | None:
+def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any] | None:
     """The lineage of a run to continue; ``None`` where no generation was finished yet."""
     if not (out / "lineage.json").exists():
         if (out / "generations" / "002").exists():
@@ -164,7 +162,9 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
             "back from a copy, or start a new run in another folder with --out."
         )
     complete = all(
-        isinstance(record.get("synapses"), int) and isinstance(record.get("accuracy"), float)
+        isinstance(record, dict)
+        and isinstance(record.get("synapses"), int)
+        and isinstance(record.get("accuracy"), int | float)
         for record in records
     )
     if not complete or not isinstance(lineage.get("dataset"), dict):
