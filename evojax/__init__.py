@@ -19,6 +19,7 @@ from evojax.genetics import (
     synapse_driven,
     synthesis,
 )
+from evojax.learning import freeze_pruned
 
 __all__ = [
     "__version__",
@@ -34,6 +35,7 @@ __all__ = [
     "cluster_driven",
     "constant",
     "default_rule",
+    "freeze_pruned",
     "magnitude",
     "random",
     "synapse_driven",

@@ -18,9 +18,10 @@ DEFAULTS = Options(
     data="digits",
     settings=Settings(
         generations=8,
-        epochs=(20, 6),
+        epochs=(15, 5),
         selection_pressure=8.0,
-        recipe=Recipe(learning_rate=2e-3, batch_size=64, shift=2),
+        sweep=True,
+        recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32, shift=2),
     ),
 )
 
