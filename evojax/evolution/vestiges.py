@@ -13,19 +13,25 @@ import jax
 import jax.numpy as jnp
 
 from evojax.genetics import Follows, Layout, Synapses
-from evojax.genetics.trees import flatten
+from evojax.genetics.trees import flatten, path_hash
 from evojax.learning import Model, Network
 from evojax.learning.network import PyTree, Shape
+
+IMAGES = 64
 
 
 def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyTree]:
     """Makes ``(network) -> masks`` without vestigial synapses, one compiled function.
 
-    It sends an image of ones through a copy of the network in which every living synapse has one
+    It sends positive images through a copy of the network in which every living synapse has a
     positive weight and every bias is 0, so that no two paths cancel: a synapse carries signal
-    exactly where the gradient of the summed outputs is not zero. This finds dead ends in any model
+    exactly where the gradient of the summed outputs is not zero. (Images and weights vary, so that
+    each maximum comes once from every place.) This finds dead ends in any model
     built of sums, products with weights, pooling, normalisation and monotone activations that map
     0 to 0. Where no path at all is left, the masks come back unchanged.
+
+    The swept network computes the same function but for constants: a channel that no input reaches
+    dies with its bias, which until then was the same number for every image.
 
     Args:
         model: the model.
@@ -33,11 +39,12 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         shape: of an image, (H, W, C).
     """
 
-    def outputs(params: PyTree, batch_stats: PyTree) -> jax.Array:
-        return jnp.sum(model.forward(params, batch_stats, jnp.ones((1, *shape)), False)[0])
+    def outputs(params: PyTree, batch_stats: PyTree, images: jax.Array) -> jax.Array:
+        return jnp.sum(model.forward(params, batch_stats, images, False)[0])
 
     @jax.jit
     def sweep(network: Network) -> PyTree:
+        images = _positive("images", (IMAGES, *shape), 2.0)
         marks, structure = flatten(network.masks)
         leaves, _ = flatten(network.params)
         unit = jax.tree.unflatten(
@@ -45,7 +52,7 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
             [_unit(path, plan.roles[path], leaf, marks[path]) for path, leaf in leaves.items()],
         )
         neutral = jax.tree_util.tree_map_with_path(_neutral, network.batch_stats)
-        signal, _ = flatten(jax.grad(outputs)(unit, neutral))
+        signal, _ = flatten(jax.grad(outputs)(unit, neutral, images))
         swept: dict[str, jax.Array] = {}
         for path, role in plan.roles.items():
             if isinstance(role, Synapses):
@@ -69,8 +76,14 @@ def _unit(path: str, role: object, leaf: jax.Array, mask: jax.Array | None) -> j
     if isinstance(role, Synapses) and mask is not None:
         # Divided by the living fan-in, so that deep networks neither overflow nor vanish.
         fan_in = jnp.sum(mask, tuple(range(mask.ndim - 1)), keepdims=True)
-        return mask / jnp.maximum(fan_in, 1)
+        return mask * _positive(path, leaf.shape, 0.1) / jnp.maximum(fan_in, 1)
     return jnp.ones_like(leaf) if path.endswith("scale") else jnp.zeros_like(leaf)
+
+
+def _positive(name: str, shape: Shape, spread: float) -> jax.Array:
+    """Fixed positive random numbers around 1."""
+    key = jax.random.fold_in(jax.random.key(0), path_hash(name))
+    return jnp.exp(spread * jax.random.normal(key, shape))
 
 
 def _neutral(path: tuple, leaf: jax.Array) -> jax.Array:
