@@ -71,8 +71,10 @@ class Settings:
         """
         for name in ("generations", "offspring", "min_clusters"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.seed >= 0, "seed", self.seed, "at least 0")
-        _require(self.max_drop > 0, "max_drop", self.max_drop, "positive (percentage points)")
+        _require(0 <= self.seed < 1 << 32, "seed", self.seed, "in [0, 2**32)")
+        _require(
+            0 < self.max_drop <= 100, "max_drop", self.max_drop, "in (0, 100] (percentage points)"
+        )
         _require(
             len(self.epochs) > 0 and all(number >= 1 for number in self.epochs),
             "epochs", self.epochs, "one or more numbers of at least 1",
