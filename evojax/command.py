@@ -18,7 +18,8 @@ from rich.console import Console
 from evojax import report
 from evojax.data import load
 from evojax.evolution import CheckpointError, Settings, evolve
-from evojax.learning import linen
+from evojax.evolution.lineage import check_folder
+from evojax.learning import NonFiniteLoss, linen
 from evojax.report import tables
 from evojax.report.paper import published
 
@@ -68,6 +69,7 @@ def run(
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
         )
         settings = options.settings
+        check_folder(options.out)  # Before data are fetched and prepared, which may take long.
         dataset = load(
             options.data,
             manual_dir=options.manual_dir,
@@ -81,8 +83,15 @@ def run(
                 experiment=experiment, command=_command(), watch=watch,
             )  # fmt: skip
         page = report.write(options.out)
-    except CheckpointError as error:
+    except (CheckpointError, NonFiniteLoss) as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"\nerror: {error}. Every finished generation is saved; make room or grant access, and "
+            "run the same command again.",
+            file=sys.stderr,
+        )
         return 1
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
