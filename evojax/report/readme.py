@@ -3,7 +3,8 @@
     python -m evojax.report.readme README.md            # rewrite what stands between the markers
     python -m evojax.report.readme README.md --check    # exit 1 where the README is out of date
 
-A table stands between `<!-- results: EXPERIMENT -->` and `<!-- end -->`, and is never typed. With
+A table stands between `<!-- results: EXPERIMENT -->` and `<!-- end -->`, and is never typed; one
+between `<!-- benchmark: NAME -->` and `<!-- end -->` is that of results/benchmarks/NAME.json. With
 it results/EXPERIMENT/accuracy.png is drawn (the comparison looks at text only: two versions of
 matplotlib do not draw the same bytes).
 """
@@ -11,6 +12,7 @@ matplotlib do not draw the same bytes).
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from evojax.report.tables import Column, Table
 from evojax.report.write import replace
 
 MARKED = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BENCHMARK = re.compile(r"(<!-- benchmark: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SEEDED = re.compile(r"(.+)-seed\d+")
 # Efficiencies to report beyond the papers' own, and those where the papers have none.
 BEYOND = {"mnist_lenet": (250.0,)}
@@ -45,7 +48,28 @@ def update(readme: str, results: Path) -> str:
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}{section(match[2], collect(results / match[2]))}{match[4]}"
 
-    return MARKED.sub(fill, readme)
+    def measured(match: re.Match[str]) -> str:
+        return f"{match[1]}{benchmark(results / 'benchmarks' / f'{match[2]}.json')}{match[4]}"
+
+    return BENCHMARK.sub(measured, MARKED.sub(fill, readme))
+
+
+def benchmark(path: Path) -> str:
+    """The table of a benchmark, as the benchmark wrote it, and where it was measured.
+
+    Raises:
+        ValueError: The file is missing or is not what a benchmark writes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        headings, *rows = content["table"]
+        environment = content["environment"]
+        versions = f"jax {environment['jax']}, {environment['device']}, {environment['cpus']} cores"
+        lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a benchmark's JSON with a table: {error!r}") from error
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n`{content['command']}` ({versions})\n"
 
 
 def collect(folder: Path) -> Groups:
