@@ -42,7 +42,8 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
         partial.mkdir(parents=True)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "network", tree)
-        write_text(partial / MANIFEST, json.dumps(_manifest(tree), indent=1))
+        manifest = {**_manifest(tree), "files": _checksums(partial / "network")}
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
     except Exception as error:
@@ -71,6 +72,12 @@ def restore(run: str | os.PathLike[str], generation: int, like: Network | None =
         manifest = json.loads((place / MANIFEST).read_text())
         if not any(path.startswith("params/") for path in manifest):
             raise ValueError(f"its {MANIFEST} names no parameters")
+        # Files first: what Orbax says of a damaged one is long, and its threads print tracebacks.
+        files = _checksums(place / "network")
+        if damaged := [
+            name for name, crc in manifest.pop("files", {}).items() if files.get(name) != crc
+        ]:
+            raise ValueError(f"damaged or missing: {', '.join(damaged)}")
         target = {
             path: jax.ShapeDtypeStruct(tuple(entry["shape"]), np.dtype(entry["dtype"]))
             for path, entry in manifest.items()
@@ -162,6 +169,12 @@ def _manifest(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for path, leaf in flatten(tree)[0].items()
     }
+
+
+def _checksums(place: Path) -> dict[str, int]:
+    """CRC-32 of every file in a folder, by its path there."""
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return {path.relative_to(place).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
 def _fill(params: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:
