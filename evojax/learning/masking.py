@@ -83,7 +83,9 @@ def _apply(path: str, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def density(masks: PyTree) -> jax.Array:
-    """The share of the prunable parameters that are alive, a float32 scalar in [0, 1]."""
+    """The share of the prunable parameters that are alive, a float32 scalar; 1 where none is."""
     leaves = jax.tree.leaves(masks)
-    alive = sum(jnp.sum(mask, dtype=jnp.float32) for mask in leaves)
-    return alive / max(sum(mask.size for mask in leaves), 1)
+    if not leaves:
+        return jnp.float32(1.0)
+    alive = jnp.sum(jnp.stack([jnp.sum(mask, dtype=jnp.float32) for mask in leaves]))
+    return alive / sum(mask.size for mask in leaves)

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from evojax.learning import Recipe
+from evojax.learning.masking import density
 from evojax.learning.recipe import learning_rate, optimizer
 
 
@@ -28,6 +29,8 @@ from evojax.learning.recipe import learning_rate, optimizer
         ("label_smoothing", 1.0),
         ("label_smoothing", float("nan")),
         ("batch_size", 0),
+        ("sparse_rate", -0.1),
+        ("sparse_rate", 1.1),
         ("shift", -1),
     ],
 )
@@ -49,6 +52,18 @@ def test_learning_rate_at_literal_points(schedule, warmup, expected):
     recipe = Recipe(learning_rate=0.01, schedule=schedule, warmup=warmup)
     got = {at: float(learning_rate(recipe, jnp.float32(at))) for at in expected}
     assert got == pytest.approx({at: 0.01 * share for at, share in expected.items()}, abs=1e-8)
+
+
+def test_a_sparser_network_takes_longer_steps():
+    recipe = Recipe(learning_rate=0.01, sparse_rate=0.5, schedule="constant", warmup=0.0)
+    rates = {share: float(learning_rate(recipe, jnp.float32(0.5), share)) for share in (1, 1 / 16)}
+    assert rates == pytest.approx({1: 0.01, 1 / 16: 0.04})
+
+
+def test_density_is_the_living_share_of_what_can_be_pruned():
+    masks = {"w": jnp.array([[True, False], [False, False]]), "b": None}
+    assert float(density(masks)) == 0.25
+    assert float(density({"w": None})) == 1.0
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

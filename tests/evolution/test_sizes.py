@@ -1,0 +1,36 @@
+"""Generations that reach sizes given in advance, so that encodings compare at equal size."""
+
+import pytest
+
+from evojax.evolution import Settings, evolve
+from evojax.learning import Recipe
+
+FAST = {"generations": 4, "epochs": (1,), "max_drop": 100.0, "recipe": Recipe(batch_size=32)}
+
+
+@pytest.mark.parametrize("encoding", ["cluster_driven", "synapse_driven", "magnitude", "random"])
+def test_every_encoding_reaches_the_sizes_asked_for(encoding, tiny, dataset, tmp_path):
+    settings = Settings(encoding=encoding, sizes=(1.5, 3.0, 6.0), **FAST)
+    lineage = evolve(settings, tiny, dataset, tmp_path / "run")
+    reached = [record["architectural_efficiency"] for record in lineage["generations"]]
+    assert reached[0] == 1.0
+    for wanted, got in zip(settings.sizes, reached[1:], strict=True):
+        assert wanted <= got < 1.5 * wanted
+
+
+def test_after_the_last_size_the_shares_hold_again(tiny, dataset, tmp_path):
+    settings = Settings(sizes=(1.2,), clusters=0.5, synapses=1.0, **FAST)
+    records = evolve(settings, tiny, dataset, tmp_path / "run")["generations"]
+    for parent, offspring in zip(records[1:], records[2:], strict=False):
+        assert offspring["synapses"] <= 0.5 * parent["synapses"]
+
+
+@pytest.mark.parametrize("sizes", [(1.0,), (3.0, 2.0), (2.0, 2.0), (0.5,), (float("inf"),)])
+def test_sizes_that_do_not_rise_above_one_are_refused(sizes):
+    with pytest.raises(ValueError, match="sizes must be rising numbers above 1"):
+        Settings(sizes=sizes)
+
+
+def test_sizes_need_a_budget():
+    with pytest.raises(ValueError, match="in a budget environment"):
+        Settings(sizes=(2.0,), environment="constant")
