@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        _require_room(partial, tree)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "network", tree)
         manifest = {**_manifest(tree), "files": _checksums(partial / "network")}
@@ -53,6 +55,13 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
             "before it are intact; make room or grant access, and run the same command again."
         ) from error
     return place
+
+
+def _require_room(place: Path, tree: dict[str, Any]) -> None:
+    """Fails before Orbax does, whose threads print many tracebacks when a disk is full."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    if shutil.disk_usage(place).free < 2 * size + (1 << 16):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def restore(run: str | os.PathLike[str], generation: int, like: Network | None = None) -> Network:
