@@ -33,6 +33,7 @@ from evojax.evolution.lineage import (
     write_lineage,
 )
 from evojax.evolution.settings import Settings
+from evojax.evolution.sizing import draw_to_size
 from evojax.evolution.vestiges import sweeper
 from evojax.genetics import Draw, Layout, Synthesis, census
 from evojax.genetics.trees import path_hash
@@ -329,9 +330,7 @@ def _conceived(
     if parent is None:
         params, batch_stats = world.model.init(ancestor_key, world.shape)
         return Network(params, batch_stats, world.synthesis.ancestor(params)), None
-    share = _share(settings.size_of(number), parent, world)
-    draw = world.synthesis.draw(_purpose(key, "synthesis"), parent.params, parent.masks, share)
-    masks = world.sweep(parent._replace(masks=draw.masks))
+    draw, masks = _drawn(settings.size_of(number), _purpose(key, "synthesis"), parent, world)
     network = conceive(
         _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
         parent, masks,
@@ -339,12 +338,22 @@ def _conceived(
     return network, draw
 
 
-def _share(size: float | None, parent: Network, world: _World) -> jax.Array | None:
-    """The share of the parent's synapses with which an offspring has the size that is asked."""
+def _drawn(
+    size: float | None, key: jax.Array, parent: Network, world: _World
+) -> tuple[Draw, PyTree]:
+    """An offspring's draw, and its masks after the sweep, of the size asked for if there is one."""
+
+    def draw(share: float | None) -> tuple[Draw, PyTree]:
+        given = None if share is None else jnp.float32(share)
+        drawn = world.synthesis.draw(key, parent.params, parent.masks, given)
+        return drawn, world.sweep(parent._replace(masks=drawn.masks))
+
+    def efficiency(masks: PyTree) -> float:
+        return _census(masks, world).architectural_efficiency
+
     if size is None:
-        return None
-    reached = _census(parent.masks, world).architectural_efficiency
-    return jnp.float32(min(1.0, reached / size))
+        return draw(None)
+    return draw_to_size(draw, efficiency, efficiency(parent.masks), size)
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

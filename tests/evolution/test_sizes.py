@@ -3,6 +3,7 @@
 import pytest
 
 from evojax.evolution import Settings, evolve
+from evojax.evolution.sizing import draw_to_size
 from evojax.learning import Recipe
 
 FAST = {"generations": 4, "epochs": (1,), "max_drop": 100.0, "recipe": Recipe(batch_size=32)}
@@ -15,7 +16,26 @@ def test_every_encoding_reaches_the_sizes_asked_for(encoding, tiny, dataset, tmp
     reached = [record["architectural_efficiency"] for record in lineage["generations"]]
     assert reached[0] == 1.0
     for wanted, got in zip(settings.sizes, reached[1:], strict=True):
-        assert wanted <= got < 1.5 * wanted
+        assert wanted <= got < 1.1 * wanted
+
+
+def test_of_the_draws_that_are_small_enough_the_largest_is_kept():
+    # What is left of 100 synapses: a tenth less than the share says, in whole tens.
+    def draw(share):
+        shares.append(share)
+        return share, 10 * int(9 * share)
+
+    shares = []
+    kept = draw_to_size(draw, lambda left: 100 / left, reached=1.0, size=2.0)
+    assert kept[1] == 50
+    assert shares[0] == 0.5
+    assert len(shares) <= 6
+
+
+def test_no_draw_is_larger_than_the_size_allows():
+    left = iter([30, 60, 55, 45, 80, 49])
+    kept = draw_to_size(lambda share: (share, next(left)), lambda n: 100 / n, 1.0, 2.0)
+    assert kept[1] == 49
 
 
 def test_after_the_last_size_the_shares_hold_again(tiny, dataset, tmp_path):
