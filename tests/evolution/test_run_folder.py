@@ -1,0 +1,209 @@
+"""A run's folder: what is refused, what is continued, and that nothing is written by then."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from evojax.evolution import RunFolderError, Settings, read_lineage
+from evojax.evolution.lineage import (
+    check_folder,
+    configuration,
+    new_lineage,
+    open_run,
+    write_lineage,
+)
+from evojax.learning import Recipe
+
+SETTINGS = Settings(generations=3, recipe=Recipe(learning_rate=0.01))
+CONFIG = configuration(SETTINGS, "test", "quarters")
+DATASET = {"name": "quarters", "train": 64, "crc32": 1}
+RECORD = {"generation": 1, "accuracy": 0.9, "synapses": 100}
+
+
+def opened(out, config=CONFIG, dataset=DATASET):
+    with open_run(out, config, dataset) as lineage:
+        return lineage
+
+
+def tree(path):
+    """Everything under a folder, with its content."""
+    return {p: p.read_bytes() if p.is_file() else None for p in path.rglob("*")}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with one finished generation."""
+    out = tmp_path / "run"
+    assert opened(out) is None
+    lineage = new_lineage("test", "python test.py", SETTINGS, CONFIG, DATASET)
+    write_lineage(out, lineage | {"generations": [RECORD]})
+    return out
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path):
+    out = tmp_path / "a" / "b"
+    assert opened(out) is None
+    assert json.loads((out / "config.json").read_text()) == CONFIG
+    assert CONFIG["recipe.learning_rate"] == 0.01
+    assert {path.name for path in out.iterdir()} == {"config.json", ".lock"}
+
+
+def test_an_empty_folder_and_one_with_hidden_files_will_do(tmp_path):
+    (tmp_path / ".git").mkdir()
+    assert opened(tmp_path) is None
+
+
+def test_a_run_is_continued(run):
+    lineage = opened(run)
+    assert lineage["generations"] == [RECORD]
+    assert lineage == read_lineage(run)
+
+
+def test_another_configuration_is_refused_with_its_fields(run):
+    other = configuration(
+        Settings(generations=2, seed=5, recipe=Recipe(learning_rate=0.02)), "test", "quarters"
+    )
+    before = tree(run)
+    with pytest.raises(RunFolderError) as error:
+        opened(run, other)
+    assert (
+        "(generations: 3 there, 2 now, recipe.learning_rate: 0.01 there, 0.02 now, "
+        "seed: 0 there, 5 now)" in str(error.value)
+    )
+    assert tree(run) == before
+
+
+def test_more_generations_continue_a_run(run):
+    config = CONFIG | {"generations": 5}
+    assert opened(run, config)["generations"] == [RECORD]
+    assert json.loads((run / "config.json").read_text()) == config
+    with pytest.raises(RunFolderError, match=r"\(generations: 5 there, 4 now\)"):
+        opened(run, CONFIG | {"generations": 4})
+    with pytest.raises(RunFolderError, match=r"\(generations: 5 there, 6 now, seed: 0 .* 1 now\)"):
+        opened(run, CONFIG | {"generations": 6, "seed": 1})
+
+
+def test_other_images_of_the_same_name_are_refused(run):
+    with pytest.raises(RunFolderError, match=r"\(crc32: 1 there, 2 now, train: 64 there, 65 now\)"):
+        opened(run, CONFIG, DATASET | {"crc32": 2, "train": 65})
+
+
+def test_a_configuration_binds_once_a_generation_is_finished(tmp_path):
+    opened(tmp_path)
+    (tmp_path / "generations" / "001").mkdir(parents=True)  # Saved, but not recorded.
+    other = CONFIG | {"seed": 1}
+    assert opened(tmp_path, other) is None
+    assert json.loads((tmp_path / "config.json").read_text()) == other
+
+
+def test_a_lost_lineage_is_not_started_over(run):
+    (run / "generations" / "002").mkdir(parents=True)
+    (run / "lineage.json").unlink()
+    with pytest.raises(RunFolderError, match="lineage.json is missing"):
+        opened(run)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_is_refused(tmp_path, inside):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    out = file / "run" if inside else file
+    for check in (check_folder, opened):
+        with pytest.raises(RunFolderError, match=f"--out {out}: {file} is no folder"):
+            check(out)
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    before = tree(tmp_path)
+    for check in (check_folder, opened):
+        with pytest.raises(RunFolderError, match="holds files but no run of evojax"):
+            check(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_checking_writes_nothing(tmp_path):
+    check_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    out = tmp_path / "closed"
+    out.mkdir()
+    out.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.geteuid() == 0:  # Whom permissions do not hold back.
+        monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(out))
+    for place in (out, out / "run"):
+        with pytest.raises(RunFolderError, match="cannot be written: Permission denied"):
+            opened(place)
+    assert list(out.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere" / "at" / "all")
+    with pytest.raises(RunFolderError, match="run cannot be written: File exists"):
+        opened(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="cannot be written: File name too long"):
+        opened(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("name", ["lineage.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_damaged_json_is_refused(run, name, content):
+    (run / name).write_bytes(content)
+    before = tree(run)
+    with pytest.raises(RunFolderError, match=name):
+        opened(run)
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "has the schema 2; this version reads 1"),
+        ({"schema": None}, "has the schema None"),
+        ({"generations": None}, "expected generations 1, 2, 3"),
+        ({"generations": [RECORD | {"generation": 2}]}, "expected generations 1, 2, 3"),
+        ({"generations": [RECORD, RECORD]}, "expected generations 1, 2, 3"),
+        ({"generations": [3]}, "expected generations 1, 2, 3"),
+        ({"generations": [{"generation": 1, "synapses": 3}]}, "synapses or accuracy"),
+        ({"generations": [RECORD | {"synapses": "many"}]}, "synapses or accuracy"),
+        ({"generations": [RECORD | {"accuracy": None}]}, "synapses or accuracy"),
+        ({"dataset": "mnist"}, "lacks its dataset"),
+    ],
+)
+def test_a_lineage_of_another_form_is_refused(run, change, message):
+    (run / "lineage.json").write_text(json.dumps(read_lineage(run) | change))
+    with pytest.raises(RunFolderError, match=message):
+        opened(run)
+
+
+def test_a_missing_or_foreign_config_is_refused(run):
+    (run / "config.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="batch_size: None there, 128 now"):
+        opened(run)
+    (run / "config.json").unlink()
+    with pytest.raises(RunFolderError, match="holds files but no run"):
+        opened(run)
+
+
+def test_a_lineage_is_written_whole_or_not_at_all(run, monkeypatch):
+    before = tree(run)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_lineage(run, {"schema": 1})
+    assert tree(run) == before
+
+
+def test_one_run_at_a_time(run):
+    with open_run(run, CONFIG, DATASET):
+        with pytest.raises(RunFolderError, match="is in use by another process"):
+            opened(run)
+    assert opened(run)["generations"] == [RECORD]
