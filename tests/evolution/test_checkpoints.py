@@ -208,9 +208,7 @@ def tiny_disk(tmp_path):
 
 def test_a_disk_that_fills_up(tiny_disk, capfd):
     network = Network({"w": np.random.default_rng(0).normal(size=20_000)}, {}, {"w": None})
-    with pytest.raises(
-        CheckpointError, match="could not be saved in .*: .*No space left on device"
-    ):
+    with pytest.raises(CheckpointError, match="could not be saved in .*: .*No space left"):
         for generation in range(1, 9):
             save(tiny_disk, generation, network)
     done = sorted(path.name for path in (tiny_disk / "generations").iterdir())

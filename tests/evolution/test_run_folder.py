@@ -203,7 +203,7 @@ def test_a_lineage_is_written_whole_or_not_at_all(run, monkeypatch):
 
 
 def test_one_run_at_a_time(run):
-    with open_run(run, CONFIG, DATASET):
-        with pytest.raises(RunFolderError, match="is in use by another process"):
-            opened(run)
+    in_use = pytest.raises(RunFolderError, match="is in use by another process")
+    with open_run(run, CONFIG, DATASET), in_use:
+        opened(run)
     assert opened(run)["generations"] == [RECORD]
