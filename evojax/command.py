@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import flax.linen as nn
-import jax.numpy as jnp
 import tyro
 from rich.console import Console
 
@@ -31,6 +30,7 @@ class Options:
     Attributes:
         out: the run's folder; the same command again continues it.
         data: digits, the name of a tensorflow-datasets set such as mnist, or npz:FILE.
+        subset: share of the training images to use, in (0, 1]; the test set stays whole.
         manual_dir: folder with the original archives, where they cannot be fetched.
         data_dir: where tensorflow-datasets keeps prepared data.
         settings: everything that decides the lineage.
@@ -39,13 +39,14 @@ class Options:
     out: Path
     data: str
     settings: Annotated[Settings, tyro.conf.OmitArgPrefixes]
+    subset: float = 1.0
     manual_dir: str | None = None
     data_dir: str | None = None
 
 
 def run(
     experiment: str,
-    make_model: Callable[[int, jnp.dtype], nn.Module],
+    make_model: Callable[[int], nn.Module],
     defaults: Options,
     description: str,
 ) -> int:
@@ -53,7 +54,7 @@ def run(
 
     Args:
         experiment: its name, as in lineage.json.
-        make_model: ``(classes, compute dtype) -> module``.
+        make_model: ``(classes) -> module``.
         defaults: what the flags default to.
         description: first lines of ``--help``.
 
@@ -74,9 +75,9 @@ def run(
             options.data,
             manual_dir=options.manual_dir,
             data_dir=options.data_dir,
-            subset=settings.subset,
+            subset=options.subset,
         )
-        model = linen(make_model(dataset.classes, jnp.dtype(settings.recipe.compute_dtype)))
+        model = linen(make_model(dataset.classes))
         with report.progress() as watch:
             lineage = evolve(
                 settings, model, dataset, options.out,

@@ -30,6 +30,7 @@ from evojax.evolution.lineage import (
     entry,
     new_lineage,
     open_run,
+    surroundings,
     write_lineage,
 )
 from evojax.evolution.settings import Settings
@@ -120,6 +121,9 @@ def evolve(
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)
+        if lineage["environment"] != (now := surroundings()):
+            first = len(lineage["generations"]) + 1
+            lineage.setdefault("continued", []).append({"generation": first, "environment": now})
         lineage |= {"config": config, "status": "running"}
         lineage["status"] = _evolve(out, lineage, world)
         write_lineage(out, lineage)
@@ -256,14 +260,18 @@ def _generation(
 ) -> tuple[Network, dict[str, Any]]:
     start = time.perf_counter()
     settings = world.settings
-    # A key of its own for each purpose, and none for the number of offspring: the first one is
-    # the same network whether it has siblings or not.
+    # A key of its own for each purpose and each offspring, whatever their number.
     key = jax.random.fold_in(jax.random.key(settings.seed), number)
     count = 1 if parent is None else settings.offspring
-    candidates = [
-        _candidate(number, index, count, jax.random.fold_in(key, index), parent, world)
-        for index in range(count)
-    ]
+    candidates: list[_Candidate] = []
+    for index in range(count):
+        try:
+            offspring_key = jax.random.fold_in(key, index)
+            candidates.append(_candidate(number, index, count, offspring_key, parent, world))
+        except NonFiniteLoss as error:
+            failure = error  # Its siblings may fare better.
+    if not candidates:
+        raise failure
     fittest = max(candidates, key=lambda c: c.holdout_accuracy or 0.0)
     counts = _census(fittest.network.masks, world)
     record = entry(
@@ -279,8 +287,8 @@ def _generation(
     if fittest.draw is not None:
         draw = fittest.draw
         record |= {
-            "cluster_factor": float(draw.cluster_factor),
-            "synapse_factor": float(draw.synapse_factor),
+            "cluster_factor": _finite(draw.cluster_factor),
+            "synapse_factor": _finite(draw.synapse_factor),
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
             "offspring": [
@@ -288,6 +296,11 @@ def _generation(
             ],
         }
     return fittest.network, record | {"train_seconds": time.perf_counter() - start}
+
+
+def _finite(value: jax.Array) -> float | None:
+    """A number as JSON can hold it: a factor without bound is ``None``."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _candidate(
@@ -343,16 +356,15 @@ def _drawn(
 ) -> tuple[Draw, PyTree]:
     """An offspring's draw, and its masks after the sweep, of the size asked for if there is one."""
 
-    def draw(share: float | None) -> tuple[Draw, PyTree]:
-        given = None if share is None else jnp.float32(share)
-        drawn = world.synthesis.draw(key, parent.params, parent.masks, given)
+    def draw(share: float) -> tuple[Draw, PyTree]:
+        drawn = world.synthesis.draw(key, parent.params, parent.masks, jnp.float32(share))
         return drawn, world.sweep(parent._replace(masks=drawn.masks))
 
     def efficiency(masks: PyTree) -> float:
         return _census(masks, world).architectural_efficiency
 
     if size is None:
-        return draw(None)
+        return draw(world.settings.clusters * world.settings.synapses)
     return draw_to_size(draw, efficiency, efficiency(parent.masks), size)
 
 

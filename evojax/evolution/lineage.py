@@ -102,7 +102,17 @@ def _hold(lock: IO[str], out: Path) -> None:
 
 def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any] | None:
     """The lineage of a run to continue; ``None`` where no generation was finished yet."""
+    changes = {}
+    if (out / "config.json").exists():
+        changes = _changes(_read(out / "config.json"), config)
+    if changes.get("experiment", ("", ""))[0] is None:
+        raise RunFolderError(
+            f"--out {out} holds a config.json that is not of a run of evojax. Name a new folder."
+        )
+    if changes.keys() == {"generations"} and _more(*changes["generations"]):
+        changes = {}
     if not (out / "lineage.json").exists():
+        # Before the first generation a run binds to nothing: its settings may be mended.
         if (out / "generations" / "002").exists():
             raise RunFolderError(
                 f"--out {out} holds saved generations, but their lineage.json is missing. Put it "
@@ -110,10 +120,11 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
             )
         return None
     lineage = read_lineage(out)
-    changes = _changes(_read(out / "config.json"), config)
-    if changes.keys() == {"generations"} and _more(*changes["generations"]):
-        changes = {}
-    changes |= _changes(lineage["dataset"], dataset)
+    _refuse(out, changes | _changes(lineage["dataset"], dataset))
+    return lineage
+
+
+def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
     if changes:
         listed = ", ".join(
             f"{name}: {there!r} there, {now!r} now" for name, (there, now) in changes.items()
@@ -122,7 +133,6 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
             f"--out {out} holds a run of another configuration ({listed}). Name another folder, or "
             "run with the settings in its config.json."
         )
-    return lineage
 
 
 def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -177,7 +187,7 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_lineage(run: Path, lineage: dict[str, Any]) -> None:
     """Writes lineage.json, whole or not at all."""
-    write_text(run / "lineage.json", json.dumps(lineage, indent=1))
+    write_text(run / "lineage.json", json.dumps(lineage, indent=1, allow_nan=False))
 
 
 def new_lineage(

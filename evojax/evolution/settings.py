@@ -12,7 +12,7 @@ from evojax.learning import Recipe
 
 @dataclass(frozen=True)
 class Settings:
-    """How a lineage evolves. With the defaults of `literal()` it is the papers' method.
+    """How a lineage evolves. The defaults are the papers' method, read literally.
 
     Attributes:
         seed: of all randomness.
@@ -38,7 +38,6 @@ class Settings:
         offspring: how many a generation draws and trains; the fittest on held-out training images
             lives on.
         holdout: share of the training images held out; by default 0.1 where offspring > 1, else 0.
-        subset: share of the training images used.
         recipe: how each network is trained.
     """
 
@@ -60,7 +59,6 @@ class Settings:
     heredity: Literal["inherit", "newborn", "rewind"] = "inherit"
     offspring: int = 1
     holdout: float | None = None
-    subset: float = 1.0
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
@@ -85,7 +83,6 @@ class Settings:
             and (not self.sizes or self.environment == "budget"),
             "sizes", self.sizes, "rising numbers above 1, in a budget environment",
         )  # fmt: skip
-        _require(0 < self.subset <= 1, "subset", self.subset, "in (0, 1]")
         _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
         _require(
             self.held_out > 0 or self.offspring == 1,

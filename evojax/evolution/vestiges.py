@@ -27,8 +27,8 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
     positive weight and every bias is 0, so that no two paths cancel: a synapse carries signal
     exactly where the gradient of the summed outputs is not zero. (Images and weights vary, so that
     each maximum comes once from every place.) This finds dead ends in any model
-    built of sums, products with weights, pooling, normalisation and monotone activations that map
-    0 to 0. Where no path at all is left, the masks come back unchanged.
+    built of sums, products with weights, pooling, normalisation by running statistics and monotone
+    activations that map 0 to 0. Where no path at all is left, the masks come back unchanged.
 
     The swept network computes the same function but for constants: a channel that no input reaches
     dies with its bias, which until then was the same number for every image.
@@ -37,6 +37,10 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         model: the model.
         plan: the parameters' roles.
         shape: of an image, (H, W, C).
+
+    Raises:
+        ValueError: if it would take living synapses for dead ones in the fully alive network, as
+            in one that normalises by the statistics of each image.
     """
 
     def outputs(params: PyTree, batch_stats: PyTree, images: jax.Array) -> jax.Array:
@@ -68,6 +72,18 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         ]
         return jax.tree.unflatten(structure, kept)
 
+    params, batch_stats = model.init(jax.random.key(0), shape)
+    leaves, structure = flatten(params)
+    whole = [
+        None if plan.roles[path] is None else jnp.ones(leaf.shape, bool)
+        for path, leaf in leaves.items()
+    ]
+    swept = sweep(Network(params, batch_stats, jax.tree.unflatten(structure, whole)))
+    if not all(bool(jnp.all(mask)) for mask in jax.tree.leaves(swept)):
+        raise ValueError(
+            "sweep cannot follow signals through this model: it would remove living synapses, as "
+            "where layer or group normalisation subtracts a mean. Do without sweep."
+        )
     return sweep
 
 

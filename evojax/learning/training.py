@@ -110,11 +110,19 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
     progress are arguments.
     """
     tx = optimizer(recipe)
+    dtype = jnp.dtype(recipe.compute_dtype)
+
+    def forward(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, PyTree]:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        logits, batch_stats = model.forward(params, batch_stats, images.astype(dtype), train)
+        return logits.astype(jnp.float32), batch_stats
 
     def loss_of(
         params: PyTree, batch_stats: PyTree, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-        logits, batch_stats = model.forward(params, batch_stats, images, True)
+        logits, batch_stats = forward(params, batch_stats, images, True)
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing
         )
@@ -158,7 +166,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
             (loss, (batch_stats, right)), grads = gradient(
                 params, batch_stats, normalise(images, data), data.labels[rows]
             )
-            progress = (done + index / steps) / epochs
+            progress = (done + (index + 0.5) / steps) / epochs
             updates, opt_state = masked.update(
                 grads, opt_state, params, progress=progress, density=alive
             )
@@ -206,7 +214,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
 
         def right(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-            logits, _ = model.forward(params, batch_stats, normalise(chunk[0], data), False)
+            logits, _ = forward(params, batch_stats, normalise(chunk[0], data), False)
             return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
 
         chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))

@@ -21,11 +21,11 @@ class LeNet(nn.Module):
 
     Attributes:
         classes: number of logits.
-        dtype: what to compute in.
+        dtype: what to compute in; by default what images and parameters promote to.
     """
 
     classes: int = 10
-    dtype: jax.typing.DTypeLike = jnp.float32
+    dtype: jax.typing.DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

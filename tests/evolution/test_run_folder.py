@@ -183,7 +183,7 @@ def test_a_lineage_of_another_form_is_refused(run, change, message):
 
 def test_a_missing_or_foreign_config_is_refused(run):
     (run / "config.json").write_text("{}")
-    with pytest.raises(RunFolderError, match="batch_size: None there, 128 now"):
+    with pytest.raises(RunFolderError, match="not of a run of evojax"):
         opened(run)
     (run / "config.json").unlink()
     with pytest.raises(RunFolderError, match="holds files but no run"):

@@ -96,11 +96,12 @@ def test_the_compiled_epoch_equals_a_plain_loop(name, optimizer, request, images
     total = 2 * (64 // 20)
 
     def rate(step):
-        share = step / total
+        share = (step + 0.5) / total
         return 0.02 * jnp.minimum(share / 0.25, 0.5 * (1 + jnp.cos(jnp.pi * (share - 0.25) / 0.75)))
 
     def warm_rate(step):
-        return jnp.where(step < 0.25 * total, 0.02 * step / total / 0.25, rate(step))
+        share = (step + 0.5) / total
+        return jnp.where(share < 0.25, 0.02 * share / 0.25, rate(step))
 
     if optimizer == "adamw":
         tx = optax.adamw(warm_rate, weight_decay=0.1, mask=is_matrix)
