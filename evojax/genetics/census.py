@@ -95,7 +95,9 @@ def layer_name(path: str) -> str:
 
 def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) -> LayerCensus:
     mask = marks[path]
-    axes = cluster_axes(plan.roles[path].cluster or cluster, mask.ndim)
+    role = plan.roles[path]
+    kind = role.cluster if isinstance(role, Synapses) else None
+    axes = cluster_axes(kind or cluster, mask.ndim)
     clusters = mask.any(axes)
     followers = [
         marks[name]

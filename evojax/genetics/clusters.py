@@ -3,7 +3,7 @@
 The papers' synaptic cluster is "any subset of synapses such as a kernel or a set of kernels"
 (Shafiee & Wong 2016, section 2). Here a cluster spans some axes of one parameter:
 
-* ``"kernel"``: the k x k slice of one (input, output) channel pair (Shafiee & Wong 2016, section 3);
+* ``"kernel"``: the k x k slice of an (input, output) channel pair (Shafiee & Wong 2016, section 3);
 * ``"filter"``: all that enters one output channel (Chung et al. 2018, section 3.1);
 * ``"synapse"``: every synapse by itself.
 
@@ -12,6 +12,7 @@ Parameters are laid out as Flax lays them out: ``(*space, input, output)``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 from evojax.genetics.trees import PyTree, flatten
 
+BIASES = ("bias", "b")
 CLUSTERS = ("kernel", "filter", "synapse")
 
 
@@ -70,14 +72,14 @@ def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Ro
         for path, leaf in shapes.items()
         if len(leaf.shape) >= 2
         and jnp.issubdtype(leaf.dtype, jnp.floating)
-        and not path.endswith("embedding")
+        and path.rpartition("/")[2] not in ("embedding", *BIASES)
     }
     roles: dict[str, Role] = {path: Synapses() if path in kernels else None for path in shapes}
     for path, leaf in shapes.items():
         parent, _, name = path.rpartition("/")
         beside = [kernel for kernel in kernels if kernel.rpartition("/")[0] == parent]
         if (
-            name in ("bias", "b")
+            name in BIASES
             and len(leaf.shape) == 1
             and len(beside) == 1
             and shapes[beside[0]].shape[-1] == leaf.shape[0]
@@ -136,6 +138,7 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
         if leaf is not None
     }
     given = rule(shapes)
+    _require_roles(given, shapes)
     roles = {path: given.get(path) for path in leaves}
     members: dict[tuple[tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
     followers = {path: role for path, role in roles.items() if isinstance(role, Follows)}
@@ -157,6 +160,20 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
         )
     groups = tuple(Group(shape, axes, tuple(paths)) for (shape, _, axes), paths in members.items())
     return Layout(groups, followers, roles)
+
+
+def _require_roles(roles: Mapping[str, Role], shapes: Shapes) -> None:
+    for path, role in roles.items():
+        if path not in shapes:
+            near = difflib.get_close_matches(path, shapes, n=3) or sorted(shapes)
+            raise ValueError(
+                f"the rule gives a role to {path!r}, which is no parameter; did you mean "
+                f"{' or '.join(near)}?"
+            )
+        if not isinstance(role, Synapses | Follows | None):
+            raise ValueError(
+                f"the role of {path} must be Synapses(), Follows() or None; got {role!r}"
+            )
 
 
 def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:

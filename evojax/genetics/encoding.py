@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from evojax.genetics.clusters import cluster_axes
+from evojax.genetics.reduction import largest
 from evojax.genetics.trees import PyTree
 
 
 class Dna(NamedTuple):
     """Probabilities before the environment, P(s_c | W) and P(s_i | w_i) of Eq. 1.
+
+    A weight that is not finite has no strength, and the probability 0. Of a ranked encoding only
+    the order means something.
 
     Attributes:
         clusters: one probability per cluster, the cluster's axes kept with length 1.
@@ -41,12 +45,15 @@ class Encoding(NamedTuple):
         encode: ``(weights, mask, axes) -> Dna`` of log-probabilities for one parameter, ``-inf``
             where the parent has no synapse or no cluster.
         ranked: the most probable synapses of the network survive, instead of a random draw.
+        clustered: whether clusters are drawn at all. Where they are not, there is no cluster
+            factor and the environment's whole share is the synapses' (Eq. 2 in place of Eq. 3).
     """
 
     name: str
     cluster: str
     encode: Encode
     ranked: bool = False
+    clustered: bool = True
 
 
 def cluster_driven(
@@ -81,14 +88,14 @@ def cluster_driven(
 
     def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
         strength = _strength(weights, mask, signed)
-        z = jnp.max(jnp.abs(strength))
-        truncated = jnp.where(jnp.abs(strength) < truncation * z, 0.0, strength)
-        sums = jnp.sum(truncated, axes, keepdims=True)
-        clusters = _log_probability(sums, jnp.max(jnp.abs(sums)), selection_pressure)
-        synapses = _log_probability(strength, z, selection_pressure)
+        z = _largest_strength(weights, mask)
+        strong = (jnp.abs(strength) >= truncation * z) & (strength > -jnp.inf)
+        sums = jnp.sum(jnp.where(strong, strength, 0.0), axes, keepdims=True)
+        most = largest(jnp.abs(sums)) if axes else z  # A synapse that is its own cluster.
+        living = jnp.where(jnp.any(mask, axes, keepdims=True), sums, -jnp.inf)
         return Dna(
-            clusters=jnp.where(jnp.any(mask, axes, keepdims=True), clusters, -jnp.inf),
-            synapses=jnp.where(mask, synapses, -jnp.inf),
+            clusters=_log_probability(living, most, selection_pressure),
+            synapses=_log_probability(strength, z, selection_pressure),
         )
 
     return Encoding("cluster_driven", cluster, encode)
@@ -104,11 +111,11 @@ def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> 
 
     def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
         strength = _strength(weights, mask, signed)
-        synapses = _log_probability(strength, jnp.max(jnp.abs(strength)), selection_pressure)
-        alive = jnp.any(mask, axes, keepdims=True)
-        return Dna(_certain(alive), jnp.where(mask, synapses, -jnp.inf))
+        z = _largest_strength(weights, mask)
+        synapses = _log_probability(strength, z, selection_pressure)
+        return Dna(_certain(jnp.any(mask, axes, keepdims=True)), synapses)
 
-    return Encoding("synapse_driven", "synapse", encode)
+    return Encoding("synapse_driven", "synapse", encode, clustered=False)
 
 
 def random(cluster: str = "synapse") -> Encoding:
@@ -123,7 +130,7 @@ def random(cluster: str = "synapse") -> Encoding:
         del weights
         return Dna(_certain(jnp.any(mask, axes, keepdims=True)), _certain(mask))
 
-    return Encoding("random", cluster, encode)
+    return Encoding("random", cluster, encode, clustered=cluster != "synapse")
 
 
 def magnitude() -> Encoding:
@@ -140,7 +147,7 @@ def magnitude() -> Encoding:
         alive = jnp.any(mask, axes, keepdims=True)
         return Dna(_certain(alive), jnp.where(mask, synapses, -jnp.inf))
 
-    return Encoding("magnitude", "synapse", encode, ranked=True)
+    return Encoding("magnitude", "synapse", encode, ranked=True, clustered=False)
 
 
 def _require_pressure(selection_pressure: float) -> None:
@@ -152,13 +159,21 @@ def _require_pressure(selection_pressure: float) -> None:
 
 
 def _strength(weights: jax.Array, mask: jax.Array, signed: bool) -> jax.Array:
+    """Strengths, -inf where the parent has no synapse: so every probability there is 0."""
     weights = weights.astype(jnp.float32)
-    return jnp.where(mask, weights if signed else jnp.abs(weights), 0.0)
+    return jnp.where(
+        mask & jnp.isfinite(weights), weights if signed else jnp.abs(weights), -jnp.inf
+    )
 
 
-def _log_probability(strength: jax.Array, largest: jax.Array, pressure: float) -> jax.Array:
+def _largest_strength(weights: jax.Array, mask: jax.Array) -> jax.Array:
+    weights = weights.astype(jnp.float32)
+    return largest(jnp.where(mask & jnp.isfinite(weights), jnp.abs(weights), 0.0))
+
+
+def _log_probability(strength: jax.Array, most: jax.Array, pressure: float) -> jax.Array:
     """beta (w/z - 1); a layer whose strengths are all zero has no preference among them."""
-    return pressure * (strength / jnp.where(largest > 0, largest, 1.0) - 1.0)
+    return pressure * (strength / jnp.where(most > 0, most, 1.0) - 1.0)
 
 
 def _certain(alive: jax.Array) -> jax.Array:

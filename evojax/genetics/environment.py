@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from evojax.genetics.encoding import Dna
+from evojax.genetics.reduction import count, total
+from evojax.genetics.search import search
 
-SAMPLE = 1 << 16
-"""How many entries of each group the first estimate of a factor looks at."""
+SAMPLE = 1 << 17
+"""About how many of a network's entries the estimate of a factor looks at."""
+
+LOWEST = -20.0
+"""The lowest log F: e^-20 of survivors is below any budget."""
+
+UNBOUNDED = 1e6
+"""A log F that makes every probability 1."""
 
 
 class Environment(NamedTuple):
@@ -20,16 +29,17 @@ class Environment(NamedTuple):
 
     Attributes:
         name: how it was made, for records.
-        factors: ``(genes, alive, extra, share) -> (log F_c, log F_s)`` where `genes` are the groups'
-            log-probabilities, `alive` the parent's number of synapses, those that no draw decides
-            (`extra`, the biases) included, and `share` the share to leave.
+        factors: ``(genes, alive, extra, share, clustered) -> (log F_c, log F_s)`` where `genes` are
+            the groups' log-probabilities, `alive` the parent's number of synapses, those that no
+            draw decides (`extra`, the biases) included, `share` the share to leave, and `clustered`
+            whether the encoding draws clusters; if not, F_c is 1 and the share is all F_s's.
         share: the share of the parent's synapses that an offspring keeps, in (0, 1].
         capped: whether no offspring may exceed `share`.
         min_clusters: how many clusters a layer keeps, whatever is drawn.
     """
 
     name: str
-    factors: Callable[[Sequence[Dna], jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    factors: Callable[..., tuple[jax.Array, jax.Array]]
     share: float
     capped: bool
     min_clusters: int
@@ -49,7 +59,8 @@ def budget(
     whole network, so strong layers keep more; F may exceed 1, a probability is clipped at 1. No
     offspring keeps more than ``clusters * synapses`` of its parent's synapses: "an offspring deep
     neural network should not have more than 80% of the total number of synapses in its direct
-    ancestor" (Shafiee & Wong 2016, section 3). Biases count as synapses.
+    ancestor" (Shafiee & Wong 2016, section 3). Biases count as synapses, and as surviving ones:
+    where channels die and take theirs along, fewer survive than the shares say.
 
     Args:
         clusters: in (0, 1].
@@ -73,14 +84,21 @@ def budget(
     part = math.log(clusters) / math.log(share) if share < 1 else 0.5
 
     def factors(
-        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array, share: jax.Array
+        genes: Sequence[Dna],
+        alive: jax.Array,
+        extra: jax.Array,
+        share: jax.Array,
+        clustered: bool,
     ) -> tuple[jax.Array, jax.Array]:
         logs = [gene.clusters for gene in genes]
-        ones = [jnp.zeros((), jnp.float32)] * len(logs)
-        living = sum(jnp.sum(log > -jnp.inf, dtype=jnp.float32) for log in logs)
-        log_fc = solve(ones, logs, share**part * living)
+        certain = [jnp.zeros((), jnp.float32)] * len(logs)
+        living = count(*[log > -jnp.inf for log in logs])
+        log_fc = jnp.float32(0.0)
+        if clustered:
+            log_fc = solve(certain, logs, living, share**part * living)
         given = [jnp.minimum(0.0, log_fc + log) for log in logs]
-        log_fs = solve(given, [gene.synapses for gene in genes], share * alive - extra)
+        drawn = alive - extra
+        log_fs = solve(given, [gene.synapses for gene in genes], drawn, share * alive - extra)
         return log_fc, log_fs
 
     name = f"budget(clusters={clusters:g}, synapses={synapses:g})"
@@ -96,84 +114,77 @@ def constant(clusters: float, synapses: float, *, min_clusters: int = 1) -> Envi
     _require(clusters, synapses, min_clusters)
 
     def factors(
-        genes: Sequence[Dna], alive: jax.Array, extra: jax.Array, share: jax.Array
+        genes: Sequence[Dna],
+        alive: jax.Array,
+        extra: jax.Array,
+        share: jax.Array,
+        clustered: bool,
     ) -> tuple[jax.Array, jax.Array]:
         del genes, alive, extra, share
+        if not clustered:
+            return jnp.float32(0.0), jnp.log(jnp.float32(clusters * synapses))
         return jnp.log(jnp.float32(clusters)), jnp.log(jnp.float32(synapses))
 
     name = f"constant(clusters={clusters:g}, synapses={synapses:g})"
     return Environment(name, factors, clusters * synapses, False, min_clusters)
 
 
-def solve(given: Sequence[jax.Array], logs: Sequence[jax.Array], target: jax.Array) -> jax.Array:
+def share_of(number: jax.Array, share: float | jax.Array) -> jax.Array:
+    """``floor(share * number)`` of an int32; in whole numbers, as float32 is too coarse."""
+    if isinstance(share, jax.Array):
+        return jnp.floor(share * number).astype(jnp.int32)
+    ratio = Fraction(share).limit_denominator(40_000)
+    many, rest = number // ratio.denominator, number % ratio.denominator
+    return many * ratio.numerator + rest * ratio.numerator // ratio.denominator
+
+
+def solve(
+    given: Sequence[jax.Array], logs: Sequence[jax.Array], living: jax.Array, target: jax.Array
+) -> jax.Array:
     """Solves ``sum(exp(given) * min(1, F exp(logs))) = target`` for log F.
 
-    The sum is increasing and concave in F. A bisection on a regular sample of the entries comes
-    near; Newton steps over all of them, which approach from below, finish.
+    In a large network the search looks at a regular sample of the entries. The sum over all of
+    them at its result then says by how much the sample misleads, and the target is corrected.
 
     Args:
         given: log-probabilities of what must happen first, broadcastable against `logs`.
         logs: log-probabilities, ``-inf`` where there is nothing.
+        living: how many of `logs` are finite.
         target: the expected number of survivors; one that cannot be reached gives F so large that
             every probability is 1.
 
     Returns:
         log F, a float32 scalar.
     """
-    sample = [
-        _thin(jnp.broadcast_to(g, log.shape), log) for g, log in zip(given, logs, strict=True)
-    ]
-    lowest = min_finite(sample)
-    log_f = _bisect(sample, target, lowest)
+    pairs = [(jnp.broadcast_to(g, log.shape), log) for g, log in zip(given, logs, strict=True)]
+    # An odd stride walks through all channels, whose number mostly is a power of two.
+    stride = sum(log.size for log in logs) // SAMPLE | 1
+    sample = tuple(
+        jnp.concatenate([entries.reshape(-1)[::stride] for entries in side])
+        for side in zip(*pairs, strict=True)
+    )
+    finite = sample[1] > -jnp.inf
+    scale = living / jnp.maximum(count(finite), 1)
+    # F never needs to exceed 1/P of the least likely.
+    highest = -jnp.min(jnp.where(finite, sample[1], 0.0))
 
-    def newton(_: int, log_f: jax.Array) -> jax.Array:
-        clipped, sloped = jnp.float32(0), jnp.float32(0)
-        for g, log in zip(given, logs, strict=True):
-            weight = jnp.exp(g)
-            full = log_f + log >= 0
-            clipped += jnp.sum(jnp.where(full, weight, 0.0))
-            sloped += jnp.sum(jnp.where(full, 0.0, jnp.exp(g + log_f + log)))
-        step = jnp.log(jnp.maximum(target - clipped, 1e-30) / jnp.maximum(sloped, 1e-30))
-        # Where all is clipped, or the sample misled, a bounded step keeps the estimate sane.
-        return log_f + jnp.where(sloped > 0, jnp.clip(step, -1.0, 1.0), 0.0)
+    def estimate(log_f: jax.Array) -> jax.Array:
+        return scale * jnp.sum(_kept(sample[0], sample[1], log_f))
 
-    return jax.lax.fori_loop(0, 3, newton, log_f)
+    def solved(wanted: jax.Array) -> jax.Array:
+        full = estimate(highest)
+        log_f = search(estimate, wanted, (LOWEST, 0.0), (highest, full), 1e-5 * wanted)
+        return jnp.where(wanted < (1.0 - 1e-6) * full, log_f, UNBOUNDED)
 
-
-def _thin(given: jax.Array, log: jax.Array) -> tuple[jax.Array, jax.Array, float]:
-    """Every n-th entry of a group, and n."""
-    stride = max(1, log.size // SAMPLE)
-    flat_given, flat_log = given.reshape(-1)[::stride], log.reshape(-1)[::stride]
-    return flat_given, flat_log, log.size / flat_log.size
-
-
-def min_finite(sample: Sequence[tuple[jax.Array, jax.Array, float]]) -> jax.Array:
-    """The smallest finite log-probability of a sample."""
-    smallest = [jnp.min(jnp.where(log > -jnp.inf, log, 0.0)) for _, log, _ in sample]
-    return jnp.min(jnp.stack(smallest))
+    wanted = jnp.asarray(target, jnp.float32)
+    log_f = solved(wanted)
+    if stride > 1:
+        log_f = solved(2.0 * wanted - total(*[_kept(*pair, log_f) for pair in pairs]))
+    return log_f
 
 
-def _bisect(
-    sample: Sequence[tuple[jax.Array, jax.Array, float]], target: jax.Array, lowest: jax.Array
-) -> jax.Array:
-    def expected(log_f: jax.Array) -> jax.Array:
-        return sum(
-            (
-                stride * jnp.sum(jnp.exp(g + jnp.minimum(0.0, log_f + log)))
-                for g, log, stride in sample
-            ),
-            start=jnp.float32(0),
-        )
-
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds
-        middle = 0.5 * (low + high)
-        enough = expected(middle) >= target
-        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
-
-    # F never needs to exceed 1/P of the least likely; e^-20 of survivors is below any budget.
-    bounds = (jnp.float32(-20.0), -lowest)
-    return jax.lax.fori_loop(0, 24, halve, bounds)[1]
+def _kept(given: jax.Array, log: jax.Array, log_f: jax.Array | float) -> jax.Array:
+    return jnp.exp(given + jnp.minimum(0.0, log_f + log))
 
 
 def _require(clusters: float, synapses: float, min_clusters: int) -> None:

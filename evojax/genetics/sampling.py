@@ -8,10 +8,17 @@ likeliest clusters live (the floor). A ranked encoding has ``u = 1`` and a thres
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+
+from evojax.genetics.encoding import Dna
+from evojax.genetics.reduction import count
+from evojax.genetics.search import search
+
+LOWEST_LOG_UNIFORM = -17.0
+"""Below the logarithm of every uniform number drawn here."""
 
 
 def words(key: jax.Array, hashes: jax.Array) -> jax.Array:
@@ -41,7 +48,8 @@ def log_uniform(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     index = jnp.arange(_size(shape), dtype=jnp.uint32).reshape(shape)
     bits = _mix(_mix(index ^ seed[0]) + seed[1])
-    uniform = ((bits >> 8).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-24)
+    # 23 bits and a half fit float32 exactly: u stays below 1, and what is certain is drawn.
+    uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
     return jnp.log(uniform)
 
 
@@ -59,55 +67,88 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def largest_threshold(
-    count_below: Callable[[jax.Array], jax.Array],
-    limit: jax.Array,
-    bounds: tuple[jax.Array, jax.Array],
-    tolerance: jax.Array,
-) -> jax.Array:
-    """The largest threshold below which there are at most `limit` margins, by bisection.
+def log_margins(seeds: jax.Array, gene: Dna, log_fc: jax.Array, log_fs: jax.Array) -> jax.Array:
+    """Log-margins of a group's synapses: both factors of Eq. 3, inf where the parent has none.
 
     Args:
-        count_below: number of margins below a threshold; increasing.
-        limit: the number allowed.
-        bounds: a threshold with at most `limit` below it, and one with more.
-        tolerance: how far below the limit is near enough.
+        seeds: uint32 of shape (members, 4), see `words`.
+        gene: log-probabilities, the members on the first axis.
+        log_fc: logarithm of F_c.
+        log_fs: logarithm of F_s.
+    """
+    clusters = jnp.minimum(0.0, log_fc + gene.clusters)
+    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
+    own = _log_uniforms(seeds[:, 2:], synapses)
+    if clusters.shape == synapses.shape:
+        # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
+        return own - (clusters + synapses)
+    return jnp.maximum(_log_uniforms(seeds[:, :2], clusters) - clusters, own - synapses)
+
+
+def ranked_log_margins(
+    seeds: Sequence[jax.Array], genes: Sequence[Dna], limit: jax.Array
+) -> list[jax.Array]:
+    """Margins by rank: below 0 where a synapse is among the `limit` most probable or tied there.
+
+    Those tied for the last rank draw lots; the better ones lie below every lot.
+    """
+    margins = [-gene.synapses for gene in genes]
+
+    def count_below(threshold: jax.Array) -> jax.Array:
+        return count(*[margin < threshold for margin in margins])
+
+    finite = [jnp.where(margin < jnp.inf, margin, 0.0) for margin in margins]
+    low = jnp.min(jnp.stack([jnp.min(values) for values in finite])) - 1.0
+    high = jnp.max(jnp.stack([jnp.max(values) for values in finite])) + 1.0
+    threshold = search(count_below, limit, (low, 0), (high, count_below(high)), 0)
+    last = [jnp.min(jnp.where(margin < threshold, jnp.inf, margin)) for margin in margins]
+    rank = jnp.minimum(jnp.min(jnp.stack(last)), high)
+    return [
+        jnp.where(
+            margin == rank,
+            _log_uniforms(seed[:, 2:], margin),
+            margin - rank + jnp.where(margin < rank, 2.0 * LOWEST_LOG_UNIFORM, 0.0),
+        )
+        for seed, margin in zip(seeds, margins, strict=True)
+    ]
+
+
+def _log_uniforms(seeds: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.vmap(log_uniform, in_axes=(0, None))(seeds, like.shape[1:])
+
+
+def cap(margins: Sequence[jax.Array], limit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The threshold, at most 0, below which at most `limit` margins lie, and whether it bites.
+
+    A 20,000th of the limit may be left unused.
     """
 
-    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        low, high, count, step = state
-        middle = 0.5 * (low + high)
-        return (count < limit - tolerance) & (low < middle) & (middle < high) & (step < 64)
+    def count_below(threshold: jax.Array) -> jax.Array:
+        return count(*[margin < threshold for margin in margins])
 
-    def halve(
-        state: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        low, high, count, step = state
-        middle = 0.5 * (low + high)
-        below = count_below(middle)
-        fits = below <= limit
-        return (
-            jnp.where(fits, middle, low),
-            jnp.where(fits, high, middle),
-            jnp.where(fits, below, count),
-            step + 1,
-        )
-
-    low, high = bounds
-    return jax.lax.while_loop(unfinished, halve, (low, high, count_below(low), jnp.int32(0)))[0]
+    drawn = count_below(jnp.float32(0.0))
+    low, high = (LOWEST_LOG_UNIFORM, 0), (0.0, drawn)
+    return search(count_below, limit, low, high, limit // 20_000), drawn > limit
 
 
-def floor_threshold(margins: jax.Array, axes: tuple[int, ...], min_clusters: int) -> jax.Array:
-    """The lowest threshold below which `min_clusters` clusters of one layer have a margin.
+def floor(
+    margins: jax.Array, channels: jax.Array, axes: tuple[int, ...], min_clusters: int
+) -> jax.Array:
+    """The lowest threshold below which `min_clusters` clusters of each parameter have a margin.
 
     Args:
-        margins: log-margins of the layer's synapses, inf where the parent has none.
-        axes: the axes that a cluster spans.
-        min_clusters: at least 1; a layer with fewer clusters keeps what it has.
+        margins: log-margins of a group's synapses, inf where the parent has none.
+        channels: the lowest of every output channel, (members, channels).
+        axes: the axes that a cluster spans in one member.
+        min_clusters: at least 1; a parameter with fewer clusters keeps what it has.
+
+    Returns:
+        (members,); -inf where the parent has nothing left.
     """
     if min_clusters == 1:
-        return jnp.nextafter(jnp.min(margins), jnp.float32(jnp.inf))
-    clusters = jnp.min(margins, axes).reshape(-1)
-    nearest = -jax.lax.top_k(-clusters, min(min_clusters, clusters.size))[0]
-    last = jnp.max(jnp.where(nearest < jnp.inf, nearest, -jnp.inf))
-    return jnp.nextafter(last, jnp.float32(jnp.inf))
+        last = -jnp.max(-channels, axis=1)  # XLA would merge a second min with the first.
+    else:
+        clusters = jnp.min(margins, [axis + 1 for axis in axes]).reshape(len(margins), -1)
+        nearest = -jax.lax.top_k(-clusters, min(min_clusters, clusters.shape[1]))[0]
+        last = jnp.max(jnp.where(nearest < jnp.inf, nearest, -jnp.inf), axis=1)
+    return jnp.where(last < jnp.inf, jnp.nextafter(last, jnp.inf), -jnp.inf)

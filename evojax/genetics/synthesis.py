@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from evojax.genetics.clusters import (
-    Follows,
     Group,
     Layout,
     Rule,
+    Synapses,
     check_masks,
     default_rule,
     layout,
 )
 from evojax.genetics.encoding import Dna, Encoding
-from evojax.genetics.environment import Environment
-from evojax.genetics.sampling import floor_threshold, largest_threshold, log_uniform, words
+from evojax.genetics.environment import Environment, share_of
+from evojax.genetics.reduction import count
+from evojax.genetics.sampling import cap, floor, log_margins, ranked_log_margins, words
 from evojax.genetics.trees import PyTree, flatten, path_hash
+
+LARGEST_LOG = 88.0
+"""About the logarithm of float32's largest number."""
 
 
 class Draw(NamedTuple):
@@ -46,7 +50,7 @@ class Synthesis(NamedTuple):
     """The pure functions of offspring synthesis, for parameters of any structure.
 
     Attributes:
-        ancestor: ``(params) -> masks``, all alive.
+        ancestor: ``(params) -> masks``, all alive; ValueError if a weight is not finite.
         dna: ``(params, masks) -> Dna``, probabilities before the environment.
         offspring: ``(key, params, masks) -> masks``; jitted, vmaps over keys.
         draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
@@ -94,6 +98,7 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
     def ancestor(params: PyTree) -> PyTree:
         plan = plan_of(params)
         leaves, structure = flatten(params)
+        _require_finite(leaves, plan)
         alive = [
             None if plan.roles[path] is None else jnp.ones(jnp.shape(leaf), jnp.bool_)
             for path, leaf in leaves.items()
@@ -107,7 +112,7 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
         marks, _ = flatten(masks)
         clusters, synapses = {}, {}
         for group in plan.groups:
-            gene = _encode(encoding, group, leaves, marks)
+            gene = _encode(encoding, group, _stack(leaves, group), _stack(marks, group))
             for index, path in enumerate(group.paths):
                 clusters[path] = jnp.exp(gene.clusters[index])
                 synapses[path] = jnp.exp(gene.synapses[index])
@@ -118,7 +123,7 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
 
     @jax.jit
     def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None) -> Draw:
-        allowed = jnp.float32(environment.share) if share is None else share
+        allowed = environment.share if share is None else share
         return _draw(key, params, masks, allowed, plan_of(params), encoding, environment)
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
@@ -135,117 +140,97 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
     return Synthesis(ancestor, dna, offspring, draw, plan_of)
 
 
-def _encode(
-    encoding: Encoding,
-    group: Group,
-    leaves: Mapping[str, jax.Array],
-    marks: Mapping[str, jax.Array],
-) -> Dna:
-    """Log-probabilities of a group, its members stacked on a new first axis."""
-    weights = jnp.stack([leaves[path] for path in group.paths])
-    masks = jnp.stack([marks[path] for path in group.paths])
-    return jax.vmap(partial(encoding.encode, axes=group.axes))(weights, masks)
+def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
+    for path, leaf in leaves.items():
+        traced = isinstance(leaf, jax.core.Tracer)
+        if plan.roles[path] is not None and not traced and not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(
+                f"{path} has entries that are infinite or not a number: expected the weights of a "
+                "trained network. Train it again, with a lower learning rate."
+            )
+
+
+def _stack(leaves: Mapping[str, jax.Array], group: Group) -> jax.Array:
+    """A group's members on a new first axis; one alone is not copied."""
+    members = [leaves[path] for path in group.paths]
+    return jnp.stack(members) if len(members) > 1 else jnp.asarray(members[0])[None]
+
+
+def _encode(encoding: Encoding, group: Group, weights: jax.Array, masks: jax.Array) -> Dna:
+    """Log-probabilities of a group's stacked members."""
+    return jax.vmap(lambda w, mask: encoding.encode(w, mask, group.axes))(weights, masks)
 
 
 def _draw(
     key: jax.Array,
     params: PyTree,
     masks: PyTree,
-    share: jax.Array,
+    share: float | jax.Array,
     plan: Layout,
     encoding: Encoding,
     environment: Environment,
 ) -> Draw:
     leaves, structure = flatten(params)
     marks, _ = flatten(masks)
-    genes = [_encode(encoding, group, leaves, marks) for group in plan.groups]
-    drawn = sum(jnp.sum(marks[path]) for group in plan.groups for path in group.paths)
-    extra = sum(
-        (jnp.sum(marks[path]) for path, role in plan.followers.items() if not role.sampled),
-        start=jnp.int32(0),
-    )
-    log_fc, log_fs = environment.factors(genes, drawn + extra, extra, share)
-    limit = jnp.floor(share * (drawn + extra)).astype(jnp.int32) - extra
+    stacks = [_stack(marks, group) for group in plan.groups]
+    genes = [
+        _encode(encoding, group, _stack(leaves, group), stack)
+        for group, stack in zip(plan.groups, stacks, strict=True)
+    ]
+    undrawn = [marks[path] for path, role in plan.followers.items() if not role.sampled]
+    extra = count(jnp.concatenate(undrawn)) if undrawn else jnp.int32(0)
+    parent = count(*stacks) + extra
+    log_fc, log_fs = jnp.float32(0.0), jnp.float32(0.0)
+    if not encoding.ranked:
+        log_fc, log_fs = environment.factors(genes, parent, extra, share, encoding.clustered)
+    limit = jnp.maximum(share_of(parent, share) - extra, 0)
+    seeds = _seeds(key, plan.groups)
     if encoding.ranked:
-        margins = [-gene.synapses for gene in genes]
+        margins = ranked_log_margins(seeds, genes, limit)
     else:
-        margins = [
-            _margins(key, group, gene, log_fc, log_fs)
-            for group, gene in zip(plan.groups, genes, strict=True)
-        ]
-    threshold, capped = _threshold(margins, limit, encoding, environment)
-    alive: dict[str, jax.Array] = {}
-    rescued = jnp.int32(0)
-    for group, margin in zip(plan.groups, margins, strict=True):
-        floor = jax.vmap(partial(_floor, group=group, environment=environment))(margin)
-        if any(isinstance(plan.roles[path], Follows) for path in group.paths):
-            floor = jnp.full_like(floor, -jnp.inf)  # A layer may lose every bias.
-        rescued += jnp.sum(floor > threshold)
-        bounds = jnp.maximum(threshold, floor).reshape(-1, *[1] * len(group.shape))
-        survives = margin < bounds
-        alive |= {path: survives[index] for index, path in enumerate(group.paths)}
-    alive |= _follow(alive, marks, plan)
+        margins = [log_margins(*pair, log_fc, log_fs) for pair in zip(seeds, genes, strict=True)]
+    threshold, capped = jnp.float32(0.0), jnp.bool_(False)
+    if environment.capped or encoding.ranked:
+        threshold, capped = cap(margins, limit)
+    alive, rescued = _survivors(margins, threshold, marks, plan, environment.min_clusters)
     return Draw(
         masks=jax.tree.unflatten(structure, [alive.get(path) for path in leaves]),
-        cluster_factor=jnp.exp(log_fc),
-        synapse_factor=jnp.exp(log_fs),
+        cluster_factor=jnp.exp(jnp.minimum(log_fc, LARGEST_LOG)),
+        synapse_factor=jnp.exp(jnp.minimum(log_fs, LARGEST_LOG)),
         capped=capped,
         rescued=rescued,
     )
 
 
-def _floor(margin: jax.Array, group: Group, environment: Environment) -> jax.Array:
-    return floor_threshold(margin, group.axes, environment.min_clusters)
+def _seeds(key: jax.Array, groups: Sequence[Group]) -> list[jax.Array]:
+    """Random words of every group's members: from their paths, all at once to compile once."""
+    hashes = [path_hash(path) for group in groups for path in group.paths]
+    ends = itertools.accumulate(len(group.paths) for group in groups)
+    return jnp.split(words(key, jnp.array(hashes, jnp.uint32)), list(ends)[:-1])
 
 
-def _margins(
-    key: jax.Array, group: Group, gene: Dna, log_fc: jax.Array, log_fs: jax.Array
-) -> jax.Array:
-    """Log-margins of a group's synapses: both factors of Eq. 3, inf where the parent has none."""
-    seeds = words(key, jnp.array([path_hash(path) for path in group.paths], jnp.uint32))
-    clusters = jnp.minimum(0.0, log_fc + gene.clusters)
-    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
-    draw = jax.vmap(log_uniform, in_axes=(0, None))
-    if gene.clusters.shape == gene.synapses.shape:
-        # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
-        return draw(seeds[:, 2:], group.shape) - (clusters + synapses)
-    cluster_margins = draw(seeds[:, :2], gene.clusters.shape[1:]) - clusters
-    return jnp.maximum(cluster_margins, draw(seeds[:, 2:], group.shape) - synapses)
-
-
-def _threshold(
-    margins: list[jax.Array], limit: jax.Array, encoding: Encoding, environment: Environment
-) -> tuple[jax.Array, jax.Array]:
-    """The network's threshold: 0, or below it where the draw exceeds the cap."""
-
-    def count_below(threshold: jax.Array) -> jax.Array:
-        return sum(jnp.sum(margin < threshold, dtype=jnp.int32) for margin in margins)
-
-    if encoding.ranked:
-        finite = [jnp.where(jnp.isfinite(margin), margin, -jnp.inf) for margin in margins]
-        highest = jnp.max(jnp.stack([jnp.max(values) for values in finite])) + 1.0
-        lowest = jnp.min(jnp.stack([jnp.min(margin) for margin in margins])) - 1.0
-        return (
-            largest_threshold(count_below, limit, (lowest, highest), jnp.int32(0)),
-            jnp.bool_(False),
-        )
-    count = count_below(jnp.float32(0.0))
-    capped = (count > limit) & environment.capped
-    # Scaling all probabilities by limit / count is nearly right; twice that is surely enough.
-    wanted = jnp.log(jnp.maximum(limit, 1) / jnp.maximum(count, 1))
-    low = jnp.where(capped, 2.0 * wanted - 0.01, 0.0)
-    tolerance = limit // 20_000
-    bounds = (low, jnp.float32(0.0))
-    return largest_threshold(count_below, limit, bounds, tolerance), capped
-
-
-def _follow(
-    alive: Mapping[str, jax.Array], marks: Mapping[str, jax.Array], plan: Layout
-) -> dict[str, jax.Array]:
-    """Masks of per-channel parameters: a bias dies with its output channel."""
-    followers = {}
-    for path, role in plan.followers.items():
-        kernel = alive[role.of]
-        channels = jnp.any(kernel, axis=tuple(range(kernel.ndim - 1)))
-        followers[path] = channels & (alive[path] if role.sampled else marks[path])
-    return followers
+def _survivors(
+    margins: Sequence[jax.Array],
+    threshold: jax.Array,
+    marks: Mapping[str, jax.Array],
+    plan: Layout,
+    min_clusters: int,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Masks of all parameters, and the number of those that the floor kept from dying out."""
+    alive: dict[str, jax.Array] = {}
+    channels: dict[str, jax.Array] = {}
+    rescued = jnp.int32(0)
+    for group, margin in zip(plan.groups, margins, strict=True):
+        bounds = jnp.broadcast_to(threshold, len(group.paths))
+        nearest = jnp.min(margin, axis=tuple(range(1, margin.ndim - 1)))
+        if isinstance(plan.roles[group.paths[0]], Synapses):  # A layer may lose every bias.
+            lowest = floor(margin, nearest, group.axes, min_clusters)
+            rescued += jnp.sum(lowest > bounds, dtype=jnp.int32)
+            bounds = jnp.maximum(lowest, bounds)
+        survives = margin < bounds.reshape(-1, *[1] * len(group.shape))
+        living = nearest < bounds[:, None]
+        alive |= {path: survives[index] for index, path in enumerate(group.paths)}
+        channels |= {path: living[index] for index, path in enumerate(group.paths)}
+    for path, role in plan.followers.items():  # A bias dies with its output channel.
+        alive[path] = channels[role.of] & (alive[path] if role.sampled else marks[path])
+    return alive, rescued

@@ -23,7 +23,7 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(steps)
 
 
-def _step(key: Any) -> Any:
+def _step(key: Any) -> Any:  # noqa: ANN401
     match key:
         case DictKey(key=name) | FlattenedIndexKey(key=name) | GetAttrKey(name=name):
             return name
