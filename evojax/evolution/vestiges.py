@@ -79,7 +79,9 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         for path, leaf in leaves.items()
     ]
     swept = sweep(Network(params, batch_stats, jax.tree.unflatten(structure, whole)))
-    if not all(bool(jnp.all(mask)) for mask in jax.tree.leaves(swept)):
+    # Whole kernels: taps of one may well be dead, where a small image never fills its window.
+    kernels = [jnp.any(mask, tuple(range(mask.ndim - 2))) for mask in jax.tree.leaves(swept)]
+    if not all(bool(jnp.all(alive)) for alive in kernels):
         raise ValueError(
             "sweep cannot follow signals through this model: it would remove living synapses, as "
             "where layer or group normalisation subtracts a mean. Do without sweep."

@@ -164,6 +164,34 @@ def test_a_maximum_may_come_from_every_place(size):
     assert all(bool(leaf.all()) for leaf in jax.tree.leaves(swept))
 
 
+def test_taps_that_only_ever_see_padding_are_swept():
+    class Deep(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(2, (3, 3), name="a")(nn.avg_pool(x, (6, 6), (6, 6))))
+            return nn.Dense(2, name="c")(x.reshape(len(x), -1))
+
+    model, network = a_network(Deep())
+    swept = sweep(model, network)
+    assert swept["a"]["kernel"].sum((2, 3)).tolist() == [[0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    assert swept["c"]["kernel"].all()
+    np.testing.assert_array_equal(
+        outputs(model, network), outputs(model, network._replace(masks=swept))
+    )
+
+
+def test_a_model_whose_signals_it_cannot_follow_is_refused():
+    class Layered(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.LayerNorm()(nn.Conv(4, (3, 3), name="a")(x))
+            return nn.Dense(2, name="c")(x.mean((1, 2)))
+
+    model, network = a_network(Layered())
+    with pytest.raises(ValueError, match="sweep cannot follow signals through this model"):
+        sweeper(model, SYNTHESIS.layout(network.params), SHAPE)
+
+
 def test_weights_do_not_matter_and_nothing_compiles_again(compilations):
     model, network = a_network(Chain())
     run = sweeper(model, SYNTHESIS.layout(network.params), SHAPE)
