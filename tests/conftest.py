@@ -8,7 +8,6 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
@@ -23,15 +22,13 @@ class Tiny(nn.Module):
     """8x8 images: two convolutions and a classifier, 40 + 292 + 36 = 368 parameters."""
 
     classes: int = CLASSES
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Conv(4, (3, 3), dtype=self.dtype, name="conv1")(x))
+        x = nn.relu(nn.Conv(4, (3, 3), name="conv1")(x))
         x = nn.avg_pool(x, (2, 2), (2, 2))
-        x = nn.relu(nn.Conv(8, (3, 3), dtype=self.dtype, name="conv2")(x))
-        x = nn.Dense(self.classes, dtype=self.dtype, name="dense")(x.mean((1, 2)))
-        return x.astype(jnp.float32)
+        x = nn.relu(nn.Conv(8, (3, 3), name="conv2")(x))
+        return nn.Dense(self.classes, name="dense")(x.mean((1, 2)))
 
 
 class Dense(nn.Module):
@@ -103,11 +100,6 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def tiny() -> Model:
     return linen(Tiny())
-
-
-@pytest.fixture(scope="session")
-def tiny_bfloat16() -> Model:
-    return linen(Tiny(dtype=jnp.bfloat16))
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,10 @@ from evojax.evolution import (
     Settings,
     checkpoints,
     evolve,
+    generations,
     read_lineage,
 )
-from evojax.learning import NonFiniteLoss, Recipe, linen
+from evojax.learning import NonFiniteLoss, Recipe, linen, trainer
 
 SETTINGS = Settings(
     seed=3, generations=3, epochs=(2, 1), max_drop=100.0,
@@ -223,15 +224,13 @@ def test_it_stops_when_accuracy_fell_too_far(dense, dataset, tmp_path):
 
 
 def test_three_points_are_not_more_than_three_points():
-    from evojax.evolution.generations import _status
-
     records = [
         {"generation": n, "accuracy": a, "synapses": 9 - n} for n, a in ((1, 0.97), (2, 0.94))
     ]
     assert 100 * (0.97 - 0.94) > 3.0  # In floating point.
-    assert _status(with_(max_drop=3.0), {"generations": records}) is None
+    assert generations._status(with_(max_drop=3.0), {"generations": records}) is None
     records[1]["accuracy"] = 0.9399
-    assert "3.01 points" in _status(with_(max_drop=3.0), {"generations": records})
+    assert "3.01 points" in generations._status(with_(max_drop=3.0), {"generations": records})
 
 
 def test_it_stops_when_nothing_gets_smaller(dense, dataset, tmp_path):
@@ -269,15 +268,38 @@ def test_the_fittest_of_three_on_held_out_images_lives_on(dense, dataset, tmp_pa
     assert losses[0] == losses[1][:3]
 
 
-def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
-    from evojax.evolution.generations import _held_out
+def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
+    dense, dataset, tmp_path, monkeypatch
+):
+    def frail(model, recipe):
+        kit, calls = trainer(model, recipe), []
 
+        def train(*args):
+            calls.append(args)
+            if len(calls) == 3:  # The second of the second generation.
+                raise NonFiniteLoss("the loss became infinite")
+            return kit.train(*args)
+
+        return kit._replace(train=train)
+
+    monkeypatch.setattr(generations, "trainer", frail)
+    lineage = evolve(with_(generations=2, offspring=3), dense, dataset, tmp_path)
+    assert lineage["status"] == "finished: 2 generations"
+    assert len(lineage["generations"][1]["offspring"]) == 2
+
+
+def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
     labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3])
-    held = _held_out(labels, 0.2)
+    held = generations._held_out(labels, 0.2)
     assert [int(held[labels == label].sum()) for label in range(4)] == [2, 1, 1, 0]
-    assert np.array_equal(held, _held_out(labels, 0.2))
-    assert not _held_out(labels, 0.0).any()
-    assert [int(_held_out(labels, 0.99)[labels == n].sum()) for n in range(4)] == [9, 4, 1, 0]
+    assert np.array_equal(held, generations._held_out(labels, 0.2))
+    assert not generations._held_out(labels, 0.0).any()
+    assert [int(generations._held_out(labels, 0.99)[labels == n].sum()) for n in range(4)] == [
+        9,
+        4,
+        1,
+        0,
+    ]
 
 
 class Brittle(nn.Module):

@@ -1,5 +1,7 @@
 """The compiled epoch: what it computes, how often it compiles, what it leaves alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -230,18 +232,22 @@ def test_label_smoothing(smoothing):
     assert epoch.accuracy == 1.0
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(tiny_bfloat16, images):
-    model = tiny_bfloat16
-    network = a_network(model)
-    traced = str(
-        jax.make_jaxpr(lambda p, x: model.forward(p, {}, x, True))(
-            network.params, jnp.ones((2, *SHAPE))
-        )
-    )
-    assert "bf16[2,8,8,4]" in traced
-    trained, history = trainer(model, RECIPE).train(KEY, network, images, 20)
-    assert {leaf.dtype for leaf in jax.tree.leaves(trained.params)} == {np.dtype("float32")}
+@pytest.mark.parametrize("name", ["tiny", "normalised"])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(name, request, images):
+    model, seen = request.getfixturevalue(name), set()
+
+    def forward(params, batch_stats, pixels, train):
+        seen.update(leaf.dtype for leaf in (pixels, *jax.tree.leaves(params)))
+        return model.forward(params, batch_stats, pixels, train)
+
+    half = dataclasses.replace(RECIPE, compute_dtype="bfloat16")
+    kit = trainer(model._replace(forward=forward), half)
+    trained, history = kit.train(KEY, a_network(model, 0.8), images, 20)
+    assert seen == {jnp.dtype("bfloat16")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(trained[:2])} == {jnp.dtype("float32")}
     assert history[-1].loss < 0.5 * history[0].loss
+    assert kit.evaluate(trained, images) > 0.7
+    equal(trained.params, apply_masks(trained.params, trained.masks))
 
 
 def test_batch_statistics_are_learned_and_used_in_evaluation(normalised, images):
