@@ -172,8 +172,13 @@ def _largest_strength(weights: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _log_probability(strength: jax.Array, most: jax.Array, pressure: float) -> jax.Array:
-    """beta (w/z - 1); a layer whose strengths are all zero has no preference among them."""
-    return pressure * (strength / jnp.where(most > 0, most, 1.0) - 1.0)
+    """beta (w/z - 1); a layer whose strengths are all zero has no preference among them.
+
+    The minima change no value: they keep compilers from rounding a product and a sum at once in
+    one place and apart in another, so that a probability is the same number wherever it is used.
+    """
+    share = jnp.minimum(strength / jnp.where(most > 0, most, 1.0), 1.0)
+    return jnp.minimum(pressure * (share - 1.0), 0.0)
 
 
 def _certain(alive: jax.Array) -> jax.Array:

@@ -172,9 +172,8 @@ def solve(
         return scale * jnp.sum(_kept(sample[0], sample[1], log_f))
 
     def solved(wanted: jax.Array) -> jax.Array:
-        full = estimate(highest)
-        log_f = search(estimate, wanted, (LOWEST, 0.0), (highest, full), 1e-5 * wanted)
-        return jnp.where(wanted < (1.0 - 1e-6) * full, log_f, UNBOUNDED)
+        log_f = search(estimate, (1.0 + 1e-6) * wanted, LOWEST, highest, 1e-5 * wanted)
+        return jnp.where(log_f < highest, log_f, UNBOUNDED)
 
     wanted = jnp.asarray(target, jnp.float32)
     log_f = solved(wanted)

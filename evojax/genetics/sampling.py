@@ -100,7 +100,7 @@ def ranked_log_margins(
     finite = [jnp.where(margin < jnp.inf, margin, 0.0) for margin in margins]
     low = jnp.min(jnp.stack([jnp.min(values) for values in finite])) - 1.0
     high = jnp.max(jnp.stack([jnp.max(values) for values in finite])) + 1.0
-    threshold = search(count_below, limit, (low, 0), (high, count_below(high)), 0)
+    threshold = search(count_below, limit, low, high, 0)
     last = [jnp.min(jnp.where(margin < threshold, jnp.inf, margin)) for margin in margins]
     rank = jnp.minimum(jnp.min(jnp.stack(last)), high)
     return [
@@ -117,8 +117,8 @@ def _log_uniforms(seeds: jax.Array, like: jax.Array) -> jax.Array:
     return jax.vmap(log_uniform, in_axes=(0, None))(seeds, like.shape[1:])
 
 
-def cap(margins: Sequence[jax.Array], limit: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The threshold, at most 0, below which at most `limit` margins lie, and whether it bites.
+def cap(margins: Sequence[jax.Array], limit: jax.Array) -> jax.Array:
+    """The largest threshold, at most 0, below which at most `limit` margins lie.
 
     A 20,000th of the limit may be left unused.
     """
@@ -126,9 +126,7 @@ def cap(margins: Sequence[jax.Array], limit: jax.Array) -> tuple[jax.Array, jax.
     def count_below(threshold: jax.Array) -> jax.Array:
         return count(*[margin < threshold for margin in margins])
 
-    drawn = count_below(jnp.float32(0.0))
-    low, high = (LOWEST_LOG_UNIFORM, 0), (0.0, drawn)
-    return search(count_below, limit, low, high, limit // 20_000), drawn > limit
+    return search(count_below, limit, LOWEST_LOG_UNIFORM, 0.0, limit // 20_000)
 
 
 def floor(

@@ -7,40 +7,42 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Point = tuple[jax.Array | float, jax.Array | float]
-"""An argument and the function's value there."""
+STEPS = 128
+"""Bisections between any two float32 take at most half as many."""
 
 
 def search(
     increasing: Callable[[jax.Array], jax.Array],
     target: jax.Array,
-    low: Point,
-    high: Point,
+    low: jax.Array | float,
+    high: jax.Array | float,
     tolerance: jax.Array | float,
 ) -> jax.Array:
-    """The largest x at which ``increasing(x) <= target``, near enough.
+    """The largest x in [low, high] at which ``increasing(x) <= target``, near enough.
 
     Interpolation between two bounds, alternating with bisection, which is safe for any function.
 
     Args:
-        increasing: from a float32 scalar to an int32 or float32 scalar.
+        increasing: from a float32 scalar to an int32 or float32 scalar of at least 0.
         target: the value allowed, of the function's dtype.
-        low: a bound at which the value is allowed.
-        high: a bound, returned itself where the value is allowed there.
+        low: where the value is about 0, and allowed whatever it is.
+        high: where the value is looked at first.
         tolerance: how far below the target is near enough.
     """
-    dtype = jnp.result_type(target)
 
     def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
-        low, below, high, above, step = state
+        low, below, high, _, step = state
         middle = 0.5 * (low + high)
-        open_ = (low < middle) & (middle < high) & (step < 128)
-        return (above > target) & (below < target - tolerance) & open_
+        between = (low < middle) & (middle < high)
+        return (step == 0) | (below < target - tolerance) & between & (step < STEPS)
 
     def narrow(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         low, below, high, above, step = state
         share = (target - 0.5 * tolerance - below) / jnp.maximum(above - below, 1e-30)
-        x = low + (high - low) * jnp.where(step % 2 == 0, jnp.clip(share, 0.0, 1.0), 0.5)
+        part = jnp.where(step % 2 == 1, jnp.clip(share, 0.0, 1.0), 0.5)
+        # The minimum changes no value: it keeps a compiler from rounding the product and the sum at
+        # once where the function is evaluated, and apart where x is kept.
+        x = jnp.where(step == 0, high, low + jnp.minimum((high - low) * part, high - low))
         value = increasing(x)
         fits = value <= target
         return (
@@ -51,13 +53,9 @@ def search(
             step + 1,
         )
 
-    start: tuple[jax.Array, ...] = (
-        jnp.asarray(low[0], jnp.float32),
-        jnp.asarray(low[1], dtype),
-        jnp.asarray(high[0], jnp.float32),
-        jnp.asarray(high[1], dtype),
-        jnp.int32(0),
-    )
+    target = jnp.asarray(target)
+    bounds = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
+    zero = jnp.zeros_like(target)
+    start: tuple[jax.Array, ...] = (bounds[0], zero, bounds[1], zero, jnp.int32(0))
     found: tuple[jax.Array, ...] = jax.lax.while_loop(unfinished, narrow, start)
-    lower, _, upper, above, _ = found
-    return jnp.where(above > target, lower, upper)
+    return found[0]

@@ -189,15 +189,14 @@ def _draw(
         margins = ranked_log_margins(seeds, genes, limit)
     else:
         margins = [log_margins(*pair, log_fc, log_fs) for pair in zip(seeds, genes, strict=True)]
-    threshold, capped = jnp.float32(0.0), jnp.bool_(False)
-    if environment.capped or encoding.ranked:
-        threshold, capped = cap(margins, limit)
+    capped = environment.capped or encoding.ranked
+    threshold = cap(margins, limit) if capped else jnp.float32(0.0)
     alive, rescued = _survivors(margins, threshold, marks, plan, environment.min_clusters)
     return Draw(
         masks=jax.tree.unflatten(structure, [alive.get(path) for path in leaves]),
         cluster_factor=jnp.exp(jnp.minimum(log_fc, LARGEST_LOG)),
         synapse_factor=jnp.exp(jnp.minimum(log_fs, LARGEST_LOG)),
-        capped=capped,
+        capped=(threshold < 0.0) & (not encoding.ranked),
         rescued=rescued,
     )
 
