@@ -29,8 +29,8 @@ from evojax.evolution.lineage import (
     configuration,
     entry,
     new_lineage,
+    note_surroundings,
     open_run,
-    surroundings,
     write_lineage,
 )
 from evojax.evolution.settings import Settings
@@ -121,9 +121,8 @@ def evolve(
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)
-        if lineage["environment"] != (now := surroundings()):
-            first = len(lineage["generations"]) + 1
-            lineage.setdefault("continued", []).append({"generation": first, "environment": now})
+        if _status(settings, lineage) is None:
+            note_surroundings(lineage)
         lineage |= {"config": config, "status": "running"}
         lineage["status"] = _evolve(out, lineage, world)
         write_lineage(out, lineage)

@@ -233,6 +233,15 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def note_surroundings(lineage: dict[str, Any]) -> None:
+    """Notes under "continued" where a run goes on, if elsewhere than it ran last."""
+    continued, now = lineage.get("continued", []), surroundings()
+    last = continued[-1] if continued else lineage
+    if last.get("environment") != now:
+        first = len(lineage["generations"]) + 1
+        lineage["continued"] = [*continued, {"generation": first, "environment": now}]
+
+
 def entry(
     generation: int,
     census: Census,
