@@ -3,27 +3,23 @@
 import dataclasses
 import json
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax.data import Dataset
 from evojax.evolution import (
-    CheckpointError,
     EpochFinished,
     GenerationFinished,
     GenerationStarted,
     RunFinished,
-    RunFolderError,
     Settings,
     checkpoints,
     evolve,
     generations,
+    lineage,
     read_lineage,
 )
-from evojax.learning import NonFiniteLoss, Recipe, linen, trainer
+from evojax.learning import NonFiniteLoss, Recipe, trainer
 
 SETTINGS = Settings(
     seed=3, generations=3, epochs=(2, 1), max_drop=100.0,
@@ -36,12 +32,10 @@ def with_(**changes):
 
 
 def timeless(lineage):
-    """A lineage without what may differ from run to run."""
-    generations = [
-        {name: value for name, value in record.items() if name != "train_seconds"}
-        for record in lineage["generations"]
-    ]
-    return lineage | {"generations": generations, "command": None}
+    """A lineage without its timings, how it was started and where."""
+    records = [record | {"train_seconds": None} for record in lineage["generations"]]
+    about = dict.fromkeys(("command", "environment", "continued"))
+    return lineage | about | {"generations": records}
 
 
 def networks(run):
@@ -212,6 +206,23 @@ def test_more_generations_continue_a_finished_run(finished, dense, dataset, tmp_
     assert status[-2:] == ["running", "finished: 3 generations"]
 
 
+def test_where_a_run_went_on_is_noted(dense, dataset, tmp_path, monkeypatch):
+    def evolved(number, place):
+        monkeypatch.setattr(lineage, "surroundings", lambda: {"device": place})
+        return evolve(with_(generations=number), dense, dataset, tmp_path)
+
+    assert "continued" not in evolved(1, "here")
+    assert "continued" not in evolved(1, "there")  # Nothing was left to do.
+    assert "continued" not in evolved(2, "here")
+    for number, place in ((3, "there"), (4, "there"), (5, "here")):
+        last = evolved(number, place)
+    assert last["environment"] == {"device": "here"}
+    assert last["continued"] == [
+        {"generation": 3, "environment": {"device": "there"}},
+        {"generation": 5, "environment": {"device": "here"}},
+    ]
+
+
 def test_it_stops_when_accuracy_fell_too_far(dense, dataset, tmp_path):
     settings = with_(generations=9, clusters=0.1, synapses=0.1, max_drop=10.0, epochs=(20, 1))
     lineage = evolve(settings, dense, dataset, tmp_path)
@@ -300,86 +311,6 @@ def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
         1,
         0,
     ]
-
-
-class Brittle(nn.Module):
-    """Gives no number once a synapse is gone."""
-
-    @nn.compact
-    def __call__(self, x):
-        kernel = self.param("kernel", nn.initializers.ones, (64, 4))
-        logits = x.reshape(len(x), -1) @ kernel
-        return logits + jnp.where(jnp.any(kernel == 0), jnp.nan, 0.0)
-
-
-def test_the_last_good_generation_is_kept_where_training_breaks_down(dataset, tmp_path):
-    events = []
-    lineage = evolve(SETTINGS, linen(Brittle()), dataset, tmp_path, watch=events.append)
-    assert "became infinite or not a number in epoch 1 of 1" in lineage["status"]
-    assert lineage["status"].startswith("stopped: ")
-    assert lineage["status"].endswith("generation 1 is the last good one")
-    assert [record["generation"] for record in read_lineage(tmp_path)["generations"]] == [1]
-    assert np.isfinite(checkpoints.restore(tmp_path, 1).params["kernel"]).all()
-    assert events[-1] == RunFinished(lineage["status"], str(tmp_path))
-
-
-def test_an_ancestor_that_breaks_down_leaves_the_folder_free(dense, dataset, tmp_path):
-    hot = Recipe(optimizer="sgd", learning_rate=1e30, warmup=0.0, batch_size=16)
-    with pytest.raises(NonFiniteLoss, match="lower the learning rate"):
-        evolve(with_(recipe=hot), dense, dataset, tmp_path)
-    evolve(with_(generations=1), dense, dataset, tmp_path)
-
-
-class Barren(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        bias = self.param("bias", nn.initializers.zeros, (4,))
-        return jnp.broadcast_to(bias, (len(x), 4))
-
-
-def test_a_model_without_synapses_is_refused_before_anything_is_written(dataset, tmp_path):
-    with pytest.raises(ValueError, match="no parameter carries synapses"):
-        evolve(SETTINGS, linen(Barren()), dataset, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_of_other_classes_is_refused_before_anything_is_written(dense, dataset, tmp_path):
-    more = Dataset("more", 7, dataset.train, dataset.test)
-    with pytest.raises(ValueError, match="gives 4 logits, but more has 7 classes: make the model"):
-        evolve(SETTINGS, dense, more, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_saved_network_of_another_model_or_generation_is_refused(
-    finished, dense, tiny, dataset, tmp_path
-):
-    settings = with_(generations=2)
-    evolve(settings, dense, dataset, tmp_path)
-    with pytest.raises(CheckpointError, match="another model: .*params/conv1/kernel"):
-        evolve(with_(generations=3), tiny, dataset, tmp_path)
-    (tmp_path / "generations" / "002").rename(tmp_path / "generations" / "aside")
-    (tmp_path / "generations" / "001").rename(tmp_path / "generations" / "002")
-    with pytest.raises(CheckpointError, match="generation 2 in .* is not the network of lineage"):
-        evolve(with_(generations=3), dense, dataset, tmp_path)
-
-
-def test_other_images_are_refused(finished, dense, dataset):
-    out, _ = finished
-    test = dataset.test._replace(labels=(dataset.test.labels + 1) % 4)
-    with pytest.raises(RunFolderError, match="crc32"):
-        evolve(SETTINGS, dense, dataclasses.replace(dataset, test=test), out, experiment="test")
-
-
-@pytest.mark.parametrize("count", [1, 5])
-def test_hardly_any_images(count, dense, dataset, tmp_path):
-    train = type(dataset.train)(*(array[:count] for array in dataset.train))
-    few = dataclasses.replace(dataset, train=train)
-    lineage = evolve(with_(generations=2), dense, few, tmp_path / "run")
-    assert len(lineage["generations"]) == 2
-    if count == 1:
-        with pytest.raises(ValueError, match=r"holdout is 0\.1, but no class of quarters has two"):
-            evolve(with_(offspring=2), dense, few, tmp_path / "held")
-        assert not (tmp_path / "held").exists()
 
 
 @pytest.mark.parametrize("heredity", ["newborn", "rewind"])

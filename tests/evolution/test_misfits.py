@@ -1,0 +1,108 @@
+"""The generation loop with what it cannot work with: models, images, broken trainings."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evojax.data import Dataset
+from evojax.evolution import (
+    CheckpointError,
+    RunFinished,
+    RunFolderError,
+    Settings,
+    checkpoints,
+    evolve,
+    read_lineage,
+)
+from evojax.learning import NonFiniteLoss, Recipe, linen
+
+SETTINGS = Settings(
+    seed=3, generations=3, epochs=(2, 1), max_drop=100.0,
+    recipe=Recipe(batch_size=16, learning_rate=0.02),
+)  # fmt: skip
+
+
+def with_(**changes):
+    return dataclasses.replace(SETTINGS, **changes)
+
+
+class Brittle(nn.Module):
+    """Gives no number once a synapse is gone."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", nn.initializers.ones, (64, 4))
+        logits = x.reshape(len(x), -1) @ kernel
+        return logits + jnp.where(jnp.any(kernel == 0), jnp.nan, 0.0)
+
+
+def test_the_last_good_generation_is_kept_where_training_breaks_down(dataset, tmp_path):
+    events = []
+    lineage = evolve(SETTINGS, linen(Brittle()), dataset, tmp_path, watch=events.append)
+    assert "became infinite or not a number in epoch 1 of 1" in lineage["status"]
+    assert lineage["status"].startswith("stopped: ")
+    assert lineage["status"].endswith("generation 1 is the last good one")
+    assert [record["generation"] for record in read_lineage(tmp_path)["generations"]] == [1]
+    assert np.isfinite(checkpoints.restore(tmp_path, 1).params["kernel"]).all()
+    assert events[-1] == RunFinished(lineage["status"], str(tmp_path))
+
+
+def test_an_ancestor_that_breaks_down_leaves_the_folder_free(dense, dataset, tmp_path):
+    hot = Recipe(optimizer="sgd", learning_rate=1e30, warmup=0.0, batch_size=16)
+    with pytest.raises(NonFiniteLoss, match="lower the learning rate"):
+        evolve(with_(recipe=hot), dense, dataset, tmp_path)
+    evolve(with_(generations=1), dense, dataset, tmp_path)
+
+
+class Barren(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        bias = self.param("bias", nn.initializers.zeros, (4,))
+        return jnp.broadcast_to(bias, (len(x), 4))
+
+
+def test_a_model_without_synapses_is_refused_before_anything_is_written(dataset, tmp_path):
+    with pytest.raises(ValueError, match="no parameter carries synapses"):
+        evolve(SETTINGS, linen(Barren()), dataset, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_other_classes_is_refused_before_anything_is_written(dense, dataset, tmp_path):
+    more = Dataset("more", 7, dataset.train, dataset.test)
+    with pytest.raises(ValueError, match="gives 4 logits, but more has 7 classes: make the model"):
+        evolve(SETTINGS, dense, more, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_network_of_another_model_or_generation_is_refused(dense, tiny, dataset, tmp_path):
+    settings = with_(generations=2)
+    evolve(settings, dense, dataset, tmp_path)
+    with pytest.raises(CheckpointError, match="another model: .*params/conv1/kernel"):
+        evolve(with_(generations=3), tiny, dataset, tmp_path)
+    (tmp_path / "generations" / "002").rename(tmp_path / "generations" / "aside")
+    (tmp_path / "generations" / "001").rename(tmp_path / "generations" / "002")
+    with pytest.raises(CheckpointError, match="generation 2 in .* is not the network of lineage"):
+        evolve(with_(generations=3), dense, dataset, tmp_path)
+
+
+def test_other_images_are_refused(dense, dataset, tmp_path):
+    settings = with_(generations=1)
+    evolve(settings, dense, dataset, tmp_path)
+    test = dataset.test._replace(labels=(dataset.test.labels + 1) % 4)
+    with pytest.raises(RunFolderError, match="crc32"):
+        evolve(settings, dense, dataclasses.replace(dataset, test=test), tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_hardly_any_images(count, dense, dataset, tmp_path):
+    train = type(dataset.train)(*(array[:count] for array in dataset.train))
+    few = dataclasses.replace(dataset, train=train)
+    lineage = evolve(with_(generations=2), dense, few, tmp_path / "run")
+    assert len(lineage["generations"]) == 2
+    if count == 1:
+        with pytest.raises(ValueError, match=r"holdout is 0\.1, but no class of quarters has two"):
+            evolve(with_(offspring=2), dense, few, tmp_path / "held")
+        assert not (tmp_path / "held").exists()
