@@ -39,7 +39,8 @@ class Follows(NamedTuple):
     """Role of a per-channel parameter (a bias, a scale) that dies with its channel.
 
     Attributes:
-        of: path of the parameter with the role `Synapses` whose last axis holds the channels.
+        of: path of the parameter with the role `Synapses` whose last axis holds the channels. If
+            that one is never pruned (role ``None``), this one is not either.
         sampled: whether its entries are synapses of their own as well, sampled one by one.
     """
 
@@ -139,7 +140,7 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
     }
     given = rule(shapes)
     _require_roles(given, shapes)
-    roles = {path: given.get(path) for path in leaves}
+    roles = {path: _settled(given.get(path), given, shapes) for path in leaves}
     members: dict[tuple[tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
     followers = {path: role for path, role in roles.items() if isinstance(role, Follows)}
     for path, role in roles.items():
@@ -174,6 +175,13 @@ def _require_roles(roles: Mapping[str, Role], shapes: Shapes) -> None:
             raise ValueError(
                 f"the role of {path} must be Synapses(), Follows() or None; got {role!r}"
             )
+
+
+def _settled(role: Role, roles: Mapping[str, Role], shapes: Shapes) -> Role:
+    """The role itself, or ``None`` where it follows a parameter that is never pruned."""
+    if isinstance(role, Follows) and role.of in shapes and roles.get(role.of) is None:
+        return None
+    return role
 
 
 def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:

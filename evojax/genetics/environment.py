@@ -74,7 +74,7 @@ def budget(
     if total is not None:
         if clusters is not None or synapses is not None:
             raise ValueError("budget takes either total= or clusters= and synapses=, not both")
-        _require_share("total", total)
+        require_share("total", total)
         clusters = synapses = total**0.5
     if clusters is None or synapses is None:
         raise ValueError("budget needs clusters= and synapses=, or total=")
@@ -144,7 +144,7 @@ def solve(
     """Solves ``sum(exp(given) * min(1, F exp(logs))) = target`` for log F.
 
     In a large network the search looks at a regular sample of the entries. The sum over all of
-    them at its result then says by how much the sample misleads, and the target is corrected.
+    them at its result then says in which proportion the sample misleads, and corrects the target.
 
     Args:
         given: log-probabilities of what must happen first, broadcastable against `logs`.
@@ -178,7 +178,8 @@ def solve(
     wanted = jnp.asarray(target, jnp.float32)
     log_f = solved(wanted)
     if stride > 1:
-        log_f = solved(2.0 * wanted - total(*[_kept(*pair, log_f) for pair in pairs]))
+        expected = total(*[_kept(*pair, log_f) for pair in pairs])
+        log_f = solved(wanted * (wanted / jnp.maximum(expected, 1e-30)))
     return log_f
 
 
@@ -187,12 +188,13 @@ def _kept(given: jax.Array, log: jax.Array, log_f: jax.Array | float) -> jax.Arr
 
 
 def _require(clusters: float, synapses: float, min_clusters: int) -> None:
-    _require_share("clusters", clusters)
-    _require_share("synapses", synapses)
+    require_share("clusters", clusters)
+    require_share("synapses", synapses)
     if min_clusters < 1 or int(min_clusters) != min_clusters:
         raise ValueError(f"min_clusters must be a whole number of at least 1; got {min_clusters}")
 
 
-def _require_share(name: str, share: float) -> None:
+def require_share(name: str, share: float) -> None:
+    """Raises ValueError if a share lies outside (0, 1]."""
     if not 0.0 < share <= 1.0:
         raise ValueError(f"{name} must lie in (0, 1]; got {share}")

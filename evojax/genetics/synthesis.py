@@ -19,7 +19,7 @@ from evojax.genetics.clusters import (
     layout,
 )
 from evojax.genetics.encoding import Dna, Encoding
-from evojax.genetics.environment import Environment, share_of
+from evojax.genetics.environment import Environment, require_share, share_of
 from evojax.genetics.reduction import count
 from evojax.genetics.sampling import cap, floor, log_margins, ranked_log_margins, words
 from evojax.genetics.trees import PyTree, flatten, path_hash
@@ -55,7 +55,7 @@ class Synthesis(NamedTuple):
         offspring: ``(key, params, masks) -> masks``; jitted, vmaps over keys.
         draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
             draw, and with another share of the parent's synapses to leave than the environment's (a
-            float32 scalar in (0, 1]) where resources change from generation to generation (R_g in
+            scalar in (0, 1]) where resources change from generation to generation (R_g in
             Chung et al. 2018, Eq. 1); only a `budget` heeds it.
         layout: ``(params) -> Layout``, the role of every parameter.
     """
@@ -130,8 +130,12 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
         check_masks(params, masks, plan_of(params))
         return jitted_dna(params, masks)
 
-    def draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None = None) -> Draw:
+    def draw(
+        key: jax.Array, params: PyTree, masks: PyTree, share: float | jax.Array | None = None
+    ) -> Draw:
         check_masks(params, masks, plan_of(params))
+        if isinstance(share, float | int):
+            require_share("share", share)
         return jitted_draw(key, params, masks, share)
 
     def offspring(key: jax.Array, params: PyTree, masks: PyTree) -> PyTree:

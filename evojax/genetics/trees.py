@@ -33,9 +33,21 @@ def _step(key: Any) -> Any:  # noqa: ANN401
 
 
 def flatten(tree: PyTree) -> tuple[dict[str, Any], Any]:
-    """Flattens a PyTree to leaves by path, ``None`` kept as a leaf, and its structure."""
+    """Flattens a PyTree to leaves by path, ``None`` kept as a leaf, and its structure.
+
+    Raises:
+        ValueError: if two leaves have the same path name, such as ``{"a/b": x, "a": {"b": y}}``.
+    """
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
-    return {path_name(path): leaf for path, leaf in leaves}, structure
+    named = {path_name(path): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        names = [path_name(path) for path, _ in leaves]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"more than one parameter has the path {', '.join(twice)}: expected a path of its own "
+            "for each. Rename one of them."
+        )
+    return named, structure
 
 
 def path_hash(path: str) -> int:

@@ -215,6 +215,14 @@ def test_a_rule_may_leave_a_parameter_out_or_choose_its_clusters():
     assert not np.all(kernel)
 
 
+def test_what_follows_a_parameter_that_is_left_out_is_left_out_too():
+    evolve = evojax.synthesis(
+        evojax.random("kernel"), evojax.constant(0.5, 1.0), overriding(dense__kernel=None)
+    )
+    assert evolve.ancestor(PARAMS)["dense"] == {"kernel": None, "bias": None}
+    assert evolve.offspring(KEY, PARAMS, evolve.ancestor(PARAMS))["dense"]["bias"] is None
+
+
 def test_magnitude_keeps_exactly_the_strongest_of_the_network():
     params = {"conv": {"kernel": array(3, 3, 4, 8)}, "dense": {"kernel": 2 * array(16, 8, seed=1)}}
     evolve = evojax.synthesis(evojax.magnitude(), evojax.budget(total=0.3))
