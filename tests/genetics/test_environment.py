@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import evojax
+from evojax.genetics import Dna, environment
 
 KEYS = 512
 
@@ -86,6 +87,46 @@ def test_clusters_are_solved_for_before_their_synapses():
     assert alive / 64_000 == pytest.approx(0.54, rel=1e-3)
 
 
+@pytest.mark.parametrize("pressure", [1.0, 20.0])
+@pytest.mark.parametrize(("clusters", "synapses"), [(0.8, 0.8), (0.3, 0.5), (0.9, 0.1)])
+def test_a_network_larger_than_the_sample_is_solved_as_a_whole(
+    monkeypatch, clusters, synapses, pressure
+):
+    monkeypatch.setattr(environment, "SAMPLE", 1 << 14)  # Every 9th synapse, eight times too few.
+    params = {"conv": {"kernel": array(3, 3, 64, 64)}, "dense": {"kernel": array(256, 372, seed=1)}}
+    factors = jax.jit(evojax.budget(clusters, synapses).factors, static_argnames="clustered")
+    masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    masks["dense"]["kernel"] = masks["dense"]["kernel"].at[:, ::2].set(False)  # As after a while.
+    dna = evojax.synthesis(evojax.cluster_driven(pressure), evojax.budget(total=0.5)).dna(
+        params, masks
+    )
+    genes = [
+        Dna(jnp.log(dna.clusters[layer]["kernel"]), jnp.log(dna.synapses[layer]["kernel"]))
+        for layer in params
+    ]
+    alive = sum(int(mask.sum()) for mask in jax.tree.leaves(masks))
+    log_fc, log_fs = factors(
+        genes, jnp.int32(alive), jnp.int32(0), clusters * synapses, clustered=True
+    )
+    expected = living_clusters = kept = 0.0
+    for gene in genes:
+        p_c = np.exp(np.minimum(0, np.float64(log_fc) + np.asarray(gene.clusters, np.float64)))
+        p_s = np.exp(np.minimum(0, np.float64(log_fs) + np.asarray(gene.synapses, np.float64)))
+        living_clusters += np.isfinite(gene.clusters).sum()
+        expected += p_c.sum()
+        kept += np.sum(p_c * p_s)
+    assert expected / living_clusters == pytest.approx(clusters, rel=2e-3)
+    assert kept / alive == pytest.approx(clusters * synapses, rel=2e-3)
+
+
+def test_shares_out_of_reach_keep_all_they_can():
+    evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(0.5, 1.0))
+    draw = evolve.draw(jax.random.key(0), LARGE, evolve.ancestor(LARGE))
+    alive = sum(int(leaf.sum()) for leaf in jax.tree.leaves(draw.masks))
+    assert alive == pytest.approx(0.5 * 64_000, rel=0.02)
+    assert np.isfinite(draw.synapse_factor) and draw.synapse_factor > 1
+
+
 def test_a_capped_offspring_is_near_its_share():
     evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(0.7, 0.8))
     draw = several(evolve)[1](keys(48), LARGE, evolve.ancestor(LARGE))
@@ -139,8 +180,8 @@ def test_total_is_shared_as_square_roots():
     assert evojax.budget(total=0.49).name == evojax.budget(0.7, 0.7).name
     assert evojax.budget(total=0.49).share == pytest.approx(0.49)
     masks = []
-    for environment in (evojax.budget(total=0.49), evojax.budget(0.7, 0.7)):
-        evolve = evojax.synthesis(evojax.cluster_driven(), environment)
+    for budget in (evojax.budget(total=0.49), evojax.budget(0.7, 0.7)):
+        evolve = evojax.synthesis(evojax.cluster_driven(), budget)
         masks.append(evolve.offspring(jax.random.key(0), TINY, evolve.ancestor(TINY)))
     jax.tree.map(np.testing.assert_array_equal, *masks)
 
@@ -155,8 +196,8 @@ def test_a_budget_of_everything_keeps_everything():
 
 @pytest.mark.parametrize("min_clusters", [1, 3])
 def test_a_tiny_budget_leaves_every_layer_its_last_clusters(min_clusters):
-    environment = evojax.budget(total=1e-4, min_clusters=min_clusters)
-    evolve = evojax.synthesis(evojax.cluster_driven(), environment)
+    tiny = evojax.budget(total=1e-4, min_clusters=min_clusters)
+    evolve = evojax.synthesis(evojax.cluster_driven(), tiny)
     draw = several(evolve)[1](keys(KEYS), CONVOLUTIONS, evolve.ancestor(CONVOLUTIONS))
     for alive in kernels_alive(draw.masks).values():
         np.testing.assert_array_equal(alive, min_clusters)
@@ -164,8 +205,8 @@ def test_a_tiny_budget_leaves_every_layer_its_last_clusters(min_clusters):
 
 
 def test_a_rescued_layer_keeps_no_more_than_its_parent_has():
-    environment = evojax.budget(total=1e-4, min_clusters=3)
-    evolve = evojax.synthesis(evojax.cluster_driven(), environment)
+    tiny = evojax.budget(total=1e-4, min_clusters=3)
+    evolve = evojax.synthesis(evojax.cluster_driven(), tiny)
     masks = evolve.ancestor(CONVOLUTIONS)
     masks["conv1"]["kernel"] = masks["conv1"]["kernel"].at[:, :, 0].set(False)
     masks["conv1"]["kernel"] = masks["conv1"]["kernel"].at[:, :, :, 2:].set(False)
@@ -227,3 +268,10 @@ def test_constant_factors_heed_no_share():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("share", [0, 0.0, -0.5, 1.5, math.nan])
+def test_a_draw_refuses_a_share_that_is_none(share):
+    evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(total=0.9))
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]; got"):
+        evolve.draw(jax.random.key(0), TINY, evolve.ancestor(TINY), share)
