@@ -56,13 +56,21 @@ def timeless(lineage: dict[str, Any]) -> dict[str, Any]:
     return lineage | about | {"generations": generations}
 
 
+def records(run: Path) -> list[dict[str, Any]]:
+    """Every finished generation's entry."""
+    return read_lineage(run)["generations"] if (run / "lineage.json").exists() else []
+
+
 def bits(run: Path) -> list[list[bytes]]:
     """Every finished generation's arrays."""
-    networks = [
-        checkpoints.restore(run, record["generation"])
-        for record in (read_lineage(run)["generations"] if (run / "lineage.json").exists() else [])
-    ]
+    networks = [checkpoints.restore(run, record["generation"]) for record in records(run)]
     return [[leaf.tobytes() for leaf in jax.tree.leaves(network)] for network in networks]
+
+
+def wait_for(process: Any, run: Path, generations: int) -> None:
+    """Waits until so many generations are finished, or the process is."""
+    while process.exitcode is None and len(records(run)) < generations:
+        process.join(0.01)
 
 
 def test_killed_at_ten_random_moments_it_ends_the_same(start, tmp_path):
@@ -84,7 +92,11 @@ def test_killed_at_ten_random_moments_it_ends_the_same(start, tmp_path):
         finished = False
         while not finished:
             process = start(out)
-            process.join(moments.uniform(0.0, seconds) if kills < KILLS else 300)
+            if kills < KILLS:
+                wait_for(process, out, kills % 6)
+                process.join(moments.uniform(0.0, seconds / 6))
+            else:
+                process.join(300)
             finished = process.exitcode is not None
             if not finished:
                 process.kill()
