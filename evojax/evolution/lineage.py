@@ -17,6 +17,7 @@ from typing import IO, Any
 import jax
 
 from evojax.evolution.checkpoints import write_text
+from evojax.evolution.record import SCHEMA, load
 from evojax.evolution.settings import Settings
 from evojax.genetics import Census
 from evojax.learning import Layer
@@ -25,8 +26,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-SCHEMA = 1
 
 
 class RunFolderError(ValueError):
@@ -157,32 +156,12 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         RunFolderError: if it is missing, damaged or of another schema.
     """
-    path = Path(run) / "lineage.json"
-    lineage = _read(path)
-    if lineage.get("schema") != SCHEMA:
+    try:
+        return load(Path(run) / "lineage.json")
+    except ValueError as error:
         raise RunFolderError(
-            f"{path} has the schema {lineage.get('schema')!r}; this version reads {SCHEMA}"
-        )
-    generations = lineage.get("generations")
-    records = generations if isinstance(generations, list) else [None]
-    numbers = [record.get("generation") if isinstance(record, dict) else None for record in records]
-    if numbers != list(range(1, len(records) + 1)):
-        raise RunFolderError(
-            f"{path} is damaged: expected generations 1, 2, 3 and so on, got {numbers}. Put it "
-            "back from a copy, or start a new run in another folder with --out."
-        )
-    complete = all(
-        isinstance(record, dict)
-        and isinstance(record.get("synapses"), int)
-        and isinstance(record.get("accuracy"), int | float)
-        for record in records
-    )
-    if not complete or not isinstance(lineage.get("dataset"), dict):
-        raise RunFolderError(
-            f"{path} is damaged: it lacks its dataset, or a generation's synapses or accuracy. Put "
-            "it back from a copy, or start a new run in another folder with --out."
-        )
-    return lineage
+            f"{error}. Put it back from a copy, or start a new run in another folder with --out."
+        ) from error
 
 
 def write_lineage(run: Path, lineage: dict[str, Any]) -> None:

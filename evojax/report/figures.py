@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from evojax.evolution.record import Lineage
 from evojax.report import text
 from evojax.report.kernels import kernels
-from evojax.report.lineage import Lineage, measures
+from evojax.report.lineage import measures
 from evojax.report.paper import Published
 from evojax.report.style import (
     DARK,

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
+from evojax.evolution.record import Lineage
 from evojax.report import text
-from evojax.report.lineage import Lineage
 from evojax.report.style import DPI, LIGHT, TEXT, Picture, Theme, canvas, heading, png, short
 
 MOST_ROWS = 8

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from evojax.evolution.record import Lineage, Record
 from evojax.report import tables, text
-from evojax.report.lineage import Lineage, Record, flat, measures, smallest_within
+from evojax.report.lineage import flat, measures, smallest_within
 from evojax.report.paper import Published
 from evojax.report.style import Picture
 

@@ -25,8 +25,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evojax.evolution.record import scored
 from evojax.report import text
-from evojax.report.lineage import scored
 
 if TYPE_CHECKING:
     from evojax.evolution.events import (

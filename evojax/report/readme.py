@@ -18,8 +18,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evojax.evolution.record import Lineage, load
 from evojax.report import figures, text
-from evojax.report.lineage import Lineage, first_reaching, load, measures
+from evojax.report.lineage import first_reaching, measures
 from evojax.report.paper import Published, published
 from evojax.report.tables import Column, Table
 from evojax.report.write import replace

@@ -16,8 +16,9 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from evojax.evolution.record import Lineage
 from evojax.report import text
-from evojax.report.lineage import Lineage, first_reaching, measures, survivors
+from evojax.report.lineage import first_reaching, measures, survivors
 from evojax.report.paper import Published
 
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from evojax.evolution.record import Lineage, load
 from evojax.report import figures, page, tables
 from evojax.report.kernels import Network, chosen
-from evojax.report.lineage import Lineage, load
 from evojax.report.paper import published
 from evojax.report.style import DARK, LIGHT, Picture, Theme
 

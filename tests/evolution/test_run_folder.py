@@ -19,7 +19,6 @@ from evojax.learning import Recipe
 SETTINGS = Settings(generations=3, recipe=Recipe(learning_rate=0.01))
 CONFIG = configuration(SETTINGS, "test", "quarters")
 DATASET = {"name": "quarters", "train": 64, "crc32": 1}
-RECORD = {"generation": 1, "accuracy": 0.9, "synapses": 100}
 
 
 def opened(out, config=CONFIG, dataset=DATASET):
@@ -33,12 +32,18 @@ def tree(path):
 
 
 @pytest.fixture
-def run(tmp_path):
+def records(make):
+    """One generation."""
+    return make(1)["generations"]
+
+
+@pytest.fixture
+def run(tmp_path, records):
     """A run with one finished generation."""
     out = tmp_path / "run"
     assert opened(out) is None
     lineage = new_lineage("test", "python test.py", SETTINGS, CONFIG, DATASET)
-    write_lineage(out, lineage | {"generations": [RECORD]})
+    write_lineage(out, lineage | {"generations": records})
     return out
 
 
@@ -55,9 +60,9 @@ def test_an_empty_folder_and_one_with_hidden_files_will_do(tmp_path):
     assert opened(tmp_path) is None
 
 
-def test_a_run_is_continued(run):
+def test_a_run_is_continued(run, records):
     lineage = opened(run)
-    assert lineage["generations"] == [RECORD]
+    assert lineage["generations"] == records
     assert lineage == read_lineage(run)
 
 
@@ -75,9 +80,9 @@ def test_another_configuration_is_refused_with_its_fields(run):
     assert tree(run) == before
 
 
-def test_more_generations_continue_a_run(run):
+def test_more_generations_continue_a_run(run, records):
     config = CONFIG | {"generations": 5}
-    assert opened(run, config)["generations"] == [RECORD]
+    assert opened(run, config)["generations"] == records
     assert json.loads((run / "config.json").read_text()) == config
     with pytest.raises(RunFolderError, match=r"\(generations: 5 there, 4 now\)"):
         opened(run, CONFIG | {"generations": 4})
@@ -160,24 +165,9 @@ def test_damaged_json_is_refused(run, name, content):
     assert tree(run) == before
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"schema": 2}, "has the schema 2; this version reads 1"),
-        ({"schema": None}, "has the schema None"),
-        ({"generations": None}, "expected generations 1, 2, 3"),
-        ({"generations": [RECORD | {"generation": 2}]}, "expected generations 1, 2, 3"),
-        ({"generations": [RECORD, RECORD]}, "expected generations 1, 2, 3"),
-        ({"generations": [3]}, "expected generations 1, 2, 3"),
-        ({"generations": [{"generation": 1, "synapses": 3}]}, "synapses or accuracy"),
-        ({"generations": [RECORD | {"synapses": "many"}]}, "synapses or accuracy"),
-        ({"generations": [RECORD | {"accuracy": None}]}, "synapses or accuracy"),
-        ({"dataset": "mnist"}, "lacks its dataset"),
-    ],
-)
-def test_a_lineage_of_another_form_is_refused(run, change, message):
-    (run / "lineage.json").write_text(json.dumps(read_lineage(run) | change))
-    with pytest.raises(RunFolderError, match=message):
+def test_a_lineage_of_another_form_is_refused(run):
+    (run / "lineage.json").write_text(json.dumps(read_lineage(run) | {"schema": 2}))
+    with pytest.raises(RunFolderError, match="field 'schema' is 2.*Put it back from a copy"):
         opened(run)
 
 
@@ -202,8 +192,8 @@ def test_a_lineage_is_written_whole_or_not_at_all(run, monkeypatch):
     assert tree(run) == before
 
 
-def test_one_run_at_a_time(run):
+def test_one_run_at_a_time(run, records):
     in_use = pytest.raises(RunFolderError, match="is in use by another process")
     with open_run(run, CONFIG, DATASET), in_use:
         opened(run)
-    assert opened(run)["generations"] == [RECORD]
+    assert opened(run)["generations"] == records

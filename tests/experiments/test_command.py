@@ -179,7 +179,7 @@ def test_a_damaged_run_is_refused(command, tmp_path):
     (tmp_path / "run" / "lineage.json").write_text('{"schema": 1')
     status, _, err = command(*QUICK)
     assert status == 2
-    assert "lineage.json cannot be read" in err
+    assert "lineage.json: not valid JSON" in err and "Put it back from a copy" in err
 
 
 def test_an_ancestor_that_breaks_down_says_what_to_do(command):

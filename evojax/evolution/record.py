@@ -1,0 +1,168 @@
+"""What a lineage.json must hold: schema 1, checked once where it is read.
+
+A lineage is the dictionary of lineage.json: what was run ("experiment", "command", "config",
+"seed", "environment", "dataset"), how it ended ("status") and one entry for each generation
+("generations"), the first of them the ancestor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+SCHEMA = 1
+Lineage = Mapping[str, Any]
+Record = Mapping[str, Any]
+
+MEASURES = ("accuracy", "precision", "recall")
+_TEXT = ("experiment", "command", "status")
+_MAPPINGS = ("config", "environment", "dataset")
+_RATIOS = ("architectural_efficiency", "cluster_efficiency", "cluster_efficiency_pooled")
+_COUNTS = ("generation", "synapses", "clusters")
+_OPTIONAL = ("loss", "epochs", "macs", "bytes_dense", "bytes_sparse", "train_seconds")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The lineage in the file at `path`.
+
+    Raises:
+        ValueError: The file is missing, unreadable, no JSON, of another schema, or a field is
+            missing or wrong; the message names the file and the field.
+    """
+    path = Path(path)
+    try:
+        lineage = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: there is no such file; expected the lineage.json of a run's folder"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); it is truncated or corrupt") from error
+    check(lineage, str(path))
+    return lineage
+
+
+def check(lineage: object, where: str = "lineage") -> None:
+    """Checks that `lineage` is a lineage of schema 1 with all that a report needs.
+
+    Raises:
+        ValueError: It is not; the message starts with `where` and names the field.
+    """
+    if not isinstance(lineage, Mapping):
+        raise ValueError(f"{where}: expected a JSON object, got {_kind(lineage)}")
+    schema = _field(lineage, "schema", where)
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise ValueError(
+            f"{where}: field 'schema' is {schema!r}, expected {SCHEMA}; "
+            "the file is not a lineage, or was written by another version"
+        )
+    for name in _TEXT:
+        _expect(isinstance(_field(lineage, name, where), str), where, name, "text", lineage[name])
+    for name in _MAPPINGS:
+        value = _field(lineage, name, where)
+        _expect(isinstance(value, Mapping), where, name, "an object", value)
+    name = _field(lineage["dataset"], "name", f"{where}: field 'dataset'")
+    _expect(isinstance(name, str), where, "dataset.name", "text", name)
+    if lineage["dataset"].get("test") is not None:
+        _number(lineage["dataset"], "test", f"{where}: field 'dataset'", whole=True)
+    _number(lineage, "seed", where, whole=True, least=None)
+    generations = _field(lineage, "generations", where)
+    _expect(_filled(generations), where, "generations", "a list of at least one", generations)
+    for index, record in enumerate(generations):
+        _check_record(record, f"{where}: generations[{index}]")
+    _check_alike(generations, where)
+
+
+def scored(record: Record) -> tuple[str, ...]:
+    """The measures that one generation's record has."""
+    return tuple(name for name in MEASURES if record.get(name) is not None)
+
+
+def _check_record(record: object, where: str) -> None:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{where}: expected an object, got {_kind(record)}")
+    for name in _COUNTS:
+        _number(record, name, where, whole=True)
+    for name in _RATIOS:
+        _number(record, name, where)
+    for name in _OPTIONAL:
+        if record.get(name) is not None:
+            _number(record, name, where, least=None)
+    _check_measures(record, where)
+    layers = _field(record, "layers", where)
+    _expect(_filled(layers), where, "layers", "a list of at least one", layers)
+    for index, layer in enumerate(layers):
+        inner = f"{where}: layers[{index}]"
+        if not isinstance(layer, Mapping):
+            raise ValueError(f"{inner}: expected an object, got {_kind(layer)}")
+        _expect(isinstance(_field(layer, "name", inner), str), inner, "name", "text", layer["name"])
+        for name in ("synapses", "clusters"):
+            _number(layer, name, inner, whole=True)
+        if layer.get("cluster_efficiency") is not None:
+            _number(layer, "cluster_efficiency", inner)
+
+
+def _check_measures(record: Mapping[str, Any], where: str) -> None:
+    given = scored(record)
+    if given not in (("accuracy",), ("precision", "recall")):
+        raise ValueError(f"{where}: field 'accuracy' (or 'precision' and 'recall') is missing")
+    for name in given:
+        value = _number(record, name, where)
+        _expect(value <= 1, where, name, "a fraction from 0 to 1", value)
+
+
+def _check_alike(generations: Sequence[Record], where: str) -> None:
+    """Generations are numbered 1, 2, 3 and so on, with the ancestor's layers and measures."""
+    ancestor = generations[0]
+    for index, record in enumerate(generations):
+        place = f"{where}: generations[{index}]"
+        _expect(
+            record["generation"] == index + 1, place, "generation", str(index + 1),
+            record["generation"],
+        )  # fmt: skip
+        names = [[layer["name"] for layer in one["layers"]] for one in (ancestor, record)]
+        if names[0] != names[1]:
+            raise ValueError(
+                f"{place}: field 'layers' names {names[1]}, expected the ancestor's {names[0]}"
+            )
+        if scored(record) != scored(ancestor):
+            raise ValueError(f"{place}: expected the ancestor's {scored(ancestor)}")
+
+
+def _number(
+    owner: Mapping[str, Any], name: str, where: str, *, whole: bool = False, least: float | None = 0
+) -> float:
+    value = _field(owner, name, where)
+    kind = "a whole number" if whole else "a number"
+    right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    _expect(right and math.isfinite(value), where, name, kind, value)
+    _expect(least is None or value >= least, where, name, f"{kind} of at least {least}", value)
+    return value
+
+
+def _field(owner: Mapping[str, Any], name: str, where: str) -> Any:  # noqa: ANN401
+    if name not in owner:
+        raise ValueError(f"{where}: field '{name}' is missing")
+    return owner[name]
+
+
+def _expect(right: bool, where: str, name: str, expected: str, value: object) -> None:
+    if not right:
+        raise ValueError(f"{where}: field '{name}' is {value!r:.60}, expected {expected}")
+
+
+def _filled(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")

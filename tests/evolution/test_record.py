@@ -1,0 +1,126 @@
+"""What of a lineage.json is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evojax.evolution.record import check, load
+
+Make = Callable[..., dict[str, Any]]
+
+
+def _without(lineage: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    changed = copy.deepcopy(lineage)
+    owner: Any = changed
+    for key in path[:-1]:
+        owner = owner[key]
+    del owner[path[-1]]
+    return changed
+
+
+def _with(lineage: dict[str, Any], value: object, *path: str | int) -> dict[str, Any]:
+    changed = copy.deepcopy(lineage)
+    owner: Any = changed
+    for key in path[:-1]:
+        owner = owner[key]
+    owner[path[-1]] = value
+    return changed
+
+
+@pytest.fixture
+def file(tmp_path: Path, lineage: dict[str, Any]) -> Path:
+    path = tmp_path / "lineage.json"
+    path.write_text(json.dumps(lineage))
+    return path
+
+
+@pytest.mark.parametrize("detection", [False, True])
+def test_a_written_lineage_is_read_back(tmp_path: Path, make: Make, detection: bool) -> None:
+    path, lineage = tmp_path / "lineage.json", make(3, detection=detection)
+    path.write_text(json.dumps(lineage))
+    assert load(path) == lineage
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lineage\.json: there is no such file"):
+        load(tmp_path / "lineage.json")
+
+
+def test_a_folder_is_no_lineage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"schema": NaN}'])
+def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "lineage.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"lineage\.json: not valid JSON.*truncated or corrupt"):
+        load(path)
+
+
+def test_a_truncated_file_is_refused(file: Path) -> None:
+    file.write_text(file.read_text()[:-200])
+    with pytest.raises(ValueError, match="truncated or corrupt"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (("schema",), "field 'schema' is missing"),
+        (("status",), "field 'status' is missing"),
+        (("dataset", "name"), "field 'dataset': field 'name' is missing"),
+        (("generations", 2, "synapses"), r"generations\[2\]: field 'synapses' is missing"),
+        (("generations", 0, "accuracy"), r"generations\[0\]: field 'accuracy'"),
+        (
+            ("generations", 1, "layers", 3, "clusters"),
+            r"generations\[1\]: layers\[3\]: field 'clusters' is missing",
+        ),
+    ],
+)
+def test_a_missing_field_is_named(lineage: dict[str, Any], path: tuple, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^file: {words}"):
+        check(_without(lineage, *path), "file")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("schema",), 2, "field 'schema' is 2, expected 1"),
+        (("schema",), True, "field 'schema' is True, expected 1"),
+        (("seed",), "0", "field 'seed' is '0', expected a whole number"),
+        (("generations",), [], "field 'generations' is .*at least one"),
+        (("generations", 0), 3, r"generations\[0\]: expected an object, got int"),
+        (("generations", 0, "accuracy"), 99.5, "field 'accuracy' is 99.5, expected a fraction"),
+        (("generations", 0, "clusters"), 1.5, "field 'clusters' is 1.5, expected a whole number"),
+        (("generations", 0, "synapses"), -1, "field 'synapses' is -1, .*at least 0"),
+        (("generations", 1, "generation"), 3, r"\[1\]: field 'generation' is 3, expected 2"),
+        (("generations", 0, "macs"), "many", "field 'macs' is 'many', expected a number"),
+        (("generations", 3, "layers", 0, "name"), "other", r"\[3\]: field 'layers' names"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    lineage: dict[str, Any], path: tuple, value: object, words: str
+) -> None:
+    with pytest.raises(ValueError, match=f"file: .*{words}|file: {words}"):
+        check(_with(lineage, value, *path), "file")
+
+
+def test_what_is_no_object_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a JSON object, got list"):
+        check([])
+
+
+def test_measures_must_stay_the_same(make: Make) -> None:
+    mixed = make(3)
+    record = mixed["generations"][2]
+    record["precision"] = record["recall"] = record.pop("accuracy")
+    with pytest.raises(ValueError, match=r"generations\[2\]: expected the ancestor's"):
+        check(mixed)
