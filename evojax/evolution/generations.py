@@ -77,6 +77,7 @@ class _Candidate(NamedTuple):
     epochs: list[Epoch]
     holdout_accuracy: float | None
     draw: Draw | None
+    litter: list[float]
     synapses: int
 
 
@@ -167,7 +168,7 @@ def _about(dataset: Dataset, world: _World) -> dict[str, Any]:
 def _world(settings: Settings, model: Model, dataset: Dataset, watch: Watch) -> _World:
     shape = dataset.train.images.shape[1:]
     layers = model.layers(shape)
-    synthesis = settings.synthesis()
+    synthesis = settings.synthesis(model.norms(shape))
     params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
@@ -290,6 +291,7 @@ def _generation(
             "synapse_factor": _finite(draw.synapse_factor),
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
+            "litter": fittest.litter,
             "offspring": [
                 {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses} for c in candidates
             ],
@@ -306,7 +308,7 @@ def _candidate(
     number: int, index: int, count: int, key: jax.Array, parent: Network | None, world: _World
 ) -> _Candidate:
     settings = world.settings
-    network, draw = _conceived(number, key, parent, world)
+    network, draw, litter = _conceived(number, key, parent, world)
     synapses = _census(network.masks, world).synapses
     epochs = settings.epochs_of(number)
     later = sum(
@@ -330,30 +332,57 @@ def _candidate(
         _purpose(key, "training"), network, world.train, epochs, on_epoch
     )
     holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
-    return _Candidate(network, history, holdout, draw, synapses)
+    return _Candidate(network, history, holdout, draw, litter, synapses)
 
 
 def _conceived(
     number: int, key: jax.Array, parent: Network | None, world: _World
-) -> tuple[Network, Draw | None]:
-    """An ancestor, or an offspring of `parent`, before its training."""
+) -> tuple[Network, Draw | None, list[float]]:
+    """An ancestor, or the fittest of a litter of `parent`, before its training.
+
+    Returns:
+        The network, its draw, and the training losses of its litter where there is more than one.
+    """
     settings = world.settings
     ancestor_key = _purpose(jax.random.key(settings.seed), "initial")
     if parent is None:
         params, batch_stats = world.model.init(ancestor_key, world.shape)
-        return Network(params, batch_stats, world.synthesis.ancestor(params)), None
-    draw, masks = _drawn(settings.size_of(number), _purpose(key, "synthesis"), parent, world)
-    network = conceive(
-        _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
-        parent, masks,
-    )  # fmt: skip
-    return network, draw
+        return Network(params, batch_stats, world.synthesis.ancestor(params)), None, []
+    losses: list[float] = []
+    share = None
+    for index in range(settings.litter):
+        mate_key = _purpose(key, "synthesis")
+        if index > 0:
+            mate_key = jax.random.fold_in(mate_key, index)
+        draw, masks, share = _drawn(settings.size_of(number), share, mate_key, parent, world)
+        network = conceive(
+            _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
+            parent, masks,
+        )  # fmt: skip
+        if settings.litter == 1:
+            return network, draw, []
+        loss = world.trainer.loss(_purpose(key, "litter"), network, world.train)
+        losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
+        if losses[-1] < min(losses[:-1], default=np.inf):
+            born = network, draw
+    return *born, losses
 
 
 def _drawn(
-    size: float | None, key: jax.Array, parent: Network, world: _World
-) -> tuple[Draw, PyTree]:
-    """An offspring's draw, and its masks after the sweep, of the size asked for if there is one."""
+    size: float | None, share: float | None, key: jax.Array, parent: Network, world: _World
+) -> tuple[Draw, PyTree, float]:
+    """An offspring's draw, and its masks after the sweep, of the size asked for if there is one.
+
+    Args:
+        size: its architectural efficiency.
+        share: the share of the parent's synapses that led to this size before.
+        key: of the draw.
+        parent: the parent.
+        world: the rest.
+
+    Returns:
+        The draw, the masks, and the share that led there.
+    """
 
     def draw(share: float) -> tuple[Draw, PyTree]:
         drawn = world.synthesis.draw(key, parent.params, parent.masks, jnp.float32(share))
@@ -363,8 +392,9 @@ def _drawn(
         return _census(masks, world).architectural_efficiency
 
     if size is None:
-        return draw(world.settings.clusters * world.settings.synapses)
-    return draw_to_size(draw, efficiency, efficiency(parent.masks), size)
+        share = world.settings.clusters * world.settings.synapses
+        return *draw(share), share
+    return draw_to_size(draw, efficiency, share or min(1.0, efficiency(parent.masks) / size), size)
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 from evojax import genetics
+from evojax.genetics.clusters import Role, Shapes
 from evojax.learning import Recipe
 
 
@@ -35,7 +37,9 @@ class Settings:
         sweep: remove synapses through which no signal can reach the output.
         heredity: the offspring's weights before training: its parent's, new ones, or the ones the
             ancestor started from.
-        offspring: how many a generation draws and trains; the fittest on held-out training images
+        litter: how many architectures are drawn for each network that is trained: the one whose
+            loss on training images is the lowest before any training. Needs inherited weights.
+        offspring: how many networks a generation trains; the fittest on held-out training images
             lives on.
         holdout: share of the training images held out; by default 0.1 where offspring > 1, else 0.
         recipe: how each network is trained.
@@ -57,6 +61,7 @@ class Settings:
     sample_biases: bool = False
     sweep: bool = False
     heredity: Literal["inherit", "newborn", "rewind"] = "inherit"
+    litter: int = 1
     offspring: int = 1
     holdout: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
@@ -67,7 +72,7 @@ class Settings:
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
-        for name in ("generations", "offspring", "min_clusters"):
+        for name in ("generations", "litter", "offspring", "min_clusters"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(0 <= self.seed < 1 << 32, "seed", self.seed, "in [0, 2**32)")
         _require(
@@ -96,6 +101,10 @@ class Settings:
             self.heredity,
             "inherit, newborn or rewind",
         )
+        _require(
+            self.litter == 1 or self.heredity == "inherit",
+            "litter", self.litter, "1 where weights are not inherited: new ones tell nothing yet",
+        )  # fmt: skip
         self.synthesis()
 
     @property
@@ -114,9 +123,23 @@ class Settings:
         index = generation - 2
         return self.sizes[index] if 0 <= index < len(self.sizes) else None
 
-    def synthesis(self) -> genetics.Synthesis:
-        """The synthesis that these settings describe."""
-        rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
+    def synthesis(self, norms: Mapping[str, str] = MappingProxyType({})) -> genetics.Synthesis:
+        """The synthesis that these settings describe.
+
+        Args:
+            norms: scales and offsets of normalisation, each with the kernel with whose channels it
+                dies (`Model.norms`). They do not count as synapses.
+        """
+
+        def rule(shapes: Shapes) -> dict[str, Role]:
+            roles = genetics.default_rule(shapes, sample_biases=self.sample_biases)
+            follow = {
+                path: genetics.Follows(kernel, counted=False)
+                for path, kernel in norms.items()
+                if path in shapes
+            }
+            return roles | follow
+
         return genetics.synthesis(self._encoding(), self._environment(), rule)
 
     def _encoding(self) -> genetics.Encoding:

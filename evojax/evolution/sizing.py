@@ -14,9 +14,9 @@ NEAR = 1.005
 def draw_to_size(
     draw: Callable[[float], tuple[Draw, PyTree]],
     efficiency: Callable[[PyTree], float],
-    reached: float,
+    share: float,
     size: float,
-) -> tuple[Draw, PyTree]:
+) -> tuple[Draw, PyTree, float]:
     """Draws an offspring that is just as small as asked.
 
     A draw is smaller than its budget: biases die with their channels, and a sweep may remove more.
@@ -27,11 +27,14 @@ def draw_to_size(
         draw: from the share of the parent's synapses to leave, in (0, 1], to the draw and the
             masks after the sweep.
         efficiency: the architectural efficiency of masks.
-        reached: the parent's architectural efficiency.
-        size: the offspring's, at least.
+        share: the first one to try.
+        size: the offspring's architectural efficiency, at least.
+
+    Returns:
+        The offspring's draw, its masks, and the share that led there.
     """
-    share = min(1.0, reached / size)
-    best = found = draw(share)
+    found = draw(share)
+    best = (*found, share)
     smallest = small = efficiency(found[1])
     for _ in range(TRIES):
         if smallest <= NEAR * size or share == 1.0:
@@ -41,5 +44,5 @@ def draw_to_size(
         found = draw(share)
         small = efficiency(found[1])
         if size <= small < smallest:
-            best, smallest = found, small
+            best, smallest = (*found, share), small
     return best

@@ -102,7 +102,7 @@ def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) 
     followers = [
         marks[name]
         for name, role in plan.roles.items()
-        if isinstance(role, Follows) and role.of == path
+        if isinstance(role, Follows) and role.of == path and role.counted
     ]
     weights = int(mask.sum())
     return LayerCensus(

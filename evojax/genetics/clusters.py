@@ -42,10 +42,13 @@ class Follows(NamedTuple):
         of: path of the parameter with the role `Synapses` whose last axis holds the channels. If
             that one is never pruned (role ``None``), this one is not either.
         sampled: whether its entries are synapses of their own as well, sampled one by one.
+        counted: whether its entries count as synapses. Biases do (the papers' totals fit only so);
+            normalisation's scales and offsets do not.
     """
 
     of: str
     sampled: bool = False
+    counted: bool = True
 
 
 Role = Synapses | Follows | None

@@ -181,7 +181,9 @@ def _draw(
         _encode(encoding, group, _stack(leaves, group), stack)
         for group, stack in zip(plan.groups, stacks, strict=True)
     ]
-    undrawn = [marks[path] for path, role in plan.followers.items() if not role.sampled]
+    undrawn = [
+        marks[path] for path, role in plan.followers.items() if role.counted and not role.sampled
+    ]
     extra = count(jnp.concatenate(undrawn)) if undrawn else jnp.int32(0)
     parent = count(*stacks) + extra
     log_fc, log_fs = jnp.float32(0.0), jnp.float32(0.0)

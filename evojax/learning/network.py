@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +42,22 @@ class Layer(NamedTuple):
     positions: int
 
 
+class _Call(NamedTuple):
+    """A module's call within a forward pass that is traced.
+
+    Attributes:
+        path: of the module.
+        norm: whether it is a normalisation.
+        source: path of the layer whose output it takes, if one's.
+        positions: height times width of its output.
+    """
+
+    path: str
+    norm: bool
+    source: str | None
+    positions: int
+
+
 class Model(NamedTuple):
     """A model as pure functions.
 
@@ -51,18 +67,23 @@ class Model(NamedTuple):
             (N, H, W, C) floating point, logits (N, classes) float32.
         layers: ``(image_shape) -> layers`` in the order of the forward pass; the last is the
             classifier.
+        norms: ``(image_shape) -> {path: kernel}``: every scale and offset of a normalisation by
+            channel, with the path of the kernel whose outputs it normalises and with whose
+            channels it dies; by default none.
     """
 
     init: Callable[[jax.Array, Shape], tuple[PyTree, PyTree]]
     forward: Callable[[PyTree, PyTree, jax.Array, bool], tuple[jax.Array, PyTree]]
     layers: Callable[[Shape], tuple[Layer, ...]]
+    norms: Callable[[Shape], Mapping[str, str]] = lambda image_shape: {}
 
 
 def linen(module: nn.Module) -> Model:
     """Presents a Flax Linen classifier as a `Model`.
 
     A module whose ``__call__`` takes ``train`` is told whether it trains; its collection
-    ``batch_stats`` is updated while it does.
+    ``batch_stats`` is updated while it does. A `nn.BatchNorm` that is called on the very output of
+    a layer with a kernel normalises that layer's channels.
     """
     apply: Callable[..., Any] = module.apply
     takes_train = "train" in inspect.signature(type(module).__call__).parameters
@@ -84,24 +105,51 @@ def linen(module: nn.Module) -> Model:
             return logits, updated["batch_stats"]
         return apply(variables, images, **flags(train)), batch_stats
 
-    def layers(image_shape: Shape) -> tuple[Layer, ...]:
-        found: dict[str, int] = {}
-
-        def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:  # noqa: ANN401
-            output = call(*args, **kwargs)
-            if context.method_name == "__call__" and context.module.has_variable(
-                "params", "kernel"
-            ):
-                name = "/".join(context.module.path)
-                # A layer that is called twice uses its synapses at both outputs' positions.
-                found[name] = found.get(name, 0) + math.prod(output.shape[1:-1])
-            return output
+    def calls(image_shape: Shape) -> list[_Call]:
+        """The layers with a kernel and the normalisations, as the forward pass calls them."""
+        made: list[_Call] = []
 
         def trace(key: jax.Array) -> PyTree:
+            outputs: list[tuple[jax.Array, str]] = []
+
+            def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:  # noqa: ANN401
+                output = call(*args, **kwargs)
+                inner = context.module
+                path, norm = "/".join(inner.path), isinstance(inner, nn.BatchNorm)
+                if context.method_name != "__call__":
+                    return output
+                if norm:
+                    sources = [source for value, source in outputs if value is args[0]]
+                    made.append(_Call(path, norm, sources[0] if sources else None, 0))
+                elif inner.has_variable("params", "kernel"):
+                    outputs.append((output, path))
+                    made.append(_Call(path, norm, None, math.prod(output.shape[1:-1])))
+                return output
+
             with nn.intercept_methods(record):
                 return module.init(key, jnp.zeros((1, *image_shape)), **flags(False))
 
         jax.eval_shape(trace, jax.random.key(0))
+        return made
+
+    def layers(image_shape: Shape) -> tuple[Layer, ...]:
+        found: dict[str, int] = {}
+        for call in calls(image_shape):
+            if not call.norm:
+                # A layer that is called twice uses its synapses at both outputs' positions.
+                found[call.path] = found.get(call.path, 0) + call.positions
         return tuple(Layer(name, positions) for name, positions in found.items())
 
-    return Model(init, forward, layers)
+    def norms(image_shape: Shape) -> dict[str, str]:
+        sources: dict[str, set[str | None]] = {}
+        for call in calls(image_shape):
+            if call.norm:
+                sources.setdefault(call.path, set()).add(call.source)
+        return {
+            f"{path}/{name}": f"{source}/kernel"
+            for path, (source, *others) in sources.items()
+            for name in ("scale", "bias")
+            if source and not others
+        }
+
+    return Model(init, forward, layers, norms)

@@ -20,6 +20,7 @@ from evojax.learning.recipe import Recipe, optimizer
 
 PyTree = Any
 EVALUATION_BATCH = 500
+LOSS_SAMPLE = 1024
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -62,10 +63,13 @@ class Trainer(NamedTuple):
     Attributes:
         train: ``(key, network, images, epochs, on_epoch) -> (network, epochs)``.
         evaluate: ``(network, images) -> accuracy``, a fraction.
+        loss: ``(key, network, images) -> loss``, the mean training loss of a random sample of the
+            images before any step: batches, augmentation aside, as in training.
     """
 
     train: Callable[..., tuple[Network, list[Epoch]]]
     evaluate: Callable[[Network, Images], float]
+    loss: Callable[[jax.Array, Network, Images], float]
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, like: Images | None = None) -> Images:
@@ -224,7 +228,23 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         right = count_right(network.params, network.batch_stats, images)
         return int(right) / images.labels.shape[0]
 
-    return Trainer(train, evaluate)
+    @jax.jit
+    def sampled_loss(key: jax.Array, network: Network, data: Images) -> jax.Array:
+        count = min(LOSS_SAMPLE, data.labels.shape[0])
+        batch = min(recipe.batch_size, count)
+        order = jax.random.permutation(key, data.labels.shape[0])
+
+        def batch_loss(rows: jax.Array) -> jax.Array:
+            images = normalise(data.images[rows], data)
+            return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
+
+        rows = order[: count // batch * batch].reshape(-1, batch)
+        return jnp.mean(jax.lax.map(batch_loss, rows))
+
+    def loss(key: jax.Array, network: Network, images: Images) -> float:
+        return float(sampled_loss(key, network, images))
+
+    return Trainer(train, evaluate, loss)
 
 
 def normalise(images: jax.Array, data: Images) -> jax.Array:

@@ -1,5 +1,7 @@
 """The networks that evolve, as Flax Linen modules."""
 
+from evojax.models.alexnet import AlexNet
 from evojax.models.lenet import LeNet
+from evojax.models.resnet import ResNet
 
-__all__ = ["LeNet"]
+__all__ = ["AlexNet", "LeNet", "ResNet"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -72,6 +73,26 @@ def average_pool(x: Array) -> Array:
         weights = 1 / jnp.asarray(pixels, x.dtype)
         x = (first + second + third) * jnp.expand_dims(weights, [i for i in range(4) if i != axis])
     return x
+
+
+def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:  # noqa: ANN401 (as in Flax)
+    """Batch normalisation by channel, whose running statistics remember some ten batches."""
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
+    )
+
+
+def check_images(model: str, x: Array, size: int) -> None:
+    """Checks that a model gets images (N, size, size, C).
+
+    Raises:
+        ValueError: if x is of another rank or its images are of another size.
+    """
+    if x.ndim != 4 or x.shape[1:3] != (size, size):
+        raise ValueError(
+            f"{model} expects images of shape (N, {size}, {size}, C), got {x.shape}: "
+            f"load the data with size={size} and keep the batch and channel axes"
+        )
 
 
 def _is_ordinary(lhs: Array, rhs: Array, **options: Any) -> bool:  # noqa: ANN401

@@ -34,11 +34,7 @@ class LeNet(nn.Module):
         Raises:
             ValueError: if x is of another rank or its images are of another size.
         """
-        if x.ndim != 4 or x.shape[1:3] != (32, 32):
-            raise ValueError(
-                f"LeNet expects images of shape (N, 32, 32, C), got {x.shape}: "
-                "load the data with size=32 and keep the batch and channel axes"
-            )
+        layers.check_images("LeNet", x, 32)
         conv = partial(
             nn.Conv,
             dtype=self.dtype,

@@ -26,15 +26,16 @@ def test_of_the_draws_that_are_small_enough_the_largest_is_kept():
         return share, 10 * int(9 * share)
 
     shares = []
-    kept = draw_to_size(draw, lambda left: 100 / left, reached=1.0, size=2.0)
+    kept = draw_to_size(draw, lambda left: 100 / left, share=0.5, size=2.0)
     assert kept[1] == 50
+    assert kept[2] == kept[0]
     assert shares[0] == 0.5
     assert len(shares) <= 6
 
 
 def test_no_draw_is_larger_than_the_size_allows():
     left = iter([30, 60, 55, 45, 80, 49])
-    kept = draw_to_size(lambda share: (share, next(left)), lambda n: 100 / n, 1.0, 2.0)
+    kept = draw_to_size(lambda share: (share, next(left)), lambda n: 100 / n, 0.5, 2.0)
     assert kept[1] == 49
 
 
