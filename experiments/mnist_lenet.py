@@ -5,12 +5,12 @@
 About 50 minutes on one CPU core, whose work it is. The papers' method, read literally, with the
 same training:
 
-    python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 \\
+    python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\
         --clusters 0.8 --synapses 0.8 --sizes --sweep False --generations 13 --max-drop 100
 
-and a control at the same sizes:
+and the controls at the same sizes (magnitude, random, synapse_driven):
 
-    python experiments/mnist_lenet.py --out runs/magnitude --encoding magnitude --max-drop 100
+    python experiments/mnist_lenet.py --out runs/random --encoding random --max-drop 100
 """
 
 import sys
@@ -28,10 +28,11 @@ DEFAULTS = Options(
         generations=15,
         sizes=(2.3, 5.2, 12.1, 22.0, 32.3, 40, 50, 62.8, 78, 98, 125.1, 157, 197, 250.1),
         epochs=(2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 10, 3, 3, 8),
-        selection_pressure=25.0,
-        clusters=0.97,
-        synapses=0.83,
+        selection_pressure=16.0,
+        clusters=0.9,
+        synapses=0.9,
         sweep=True,
+        litter=32,
         recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32),
     ),
 )
