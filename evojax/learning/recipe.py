@@ -27,7 +27,11 @@ class Recipe:
         momentum: of SGD; Adam's first moment.
         label_smoothing: in [0, 1).
         batch_size: images per step; a training set smaller than that is one batch.
-        shift: augmentation: each image moves by up to so many pixels in each direction.
+        shift: augmentation: each image moves by up to so many pixels in each direction, and zeros
+            move in.
+        crop: likewise, but the image's own reflection moves in: one of the two at most.
+        flip: augmentation: each image is mirrored left to right with probability 1/2.
+        cutout: augmentation: a square of this side takes the images' mean colour; 0 is none.
         compute_dtype: of activations and matrix products; parameters stay float32.
     """
 
@@ -41,6 +45,9 @@ class Recipe:
     label_smoothing: float = 0.0
     batch_size: int = 128
     shift: int = 0
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -72,7 +79,14 @@ class Recipe:
             0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
         )
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        _require(self.shift >= 0, "shift", self.shift, "at least 0")
+        for field in ("shift", "crop", "cutout"):
+            _require(getattr(self, field) >= 0, field, getattr(self, field), "at least 0")
+        _require(
+            not (self.shift and self.crop),
+            "crop",
+            self.crop,
+            f"0 where shift is positive ({self.shift}), as at most one of both moves the images",
+        )
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

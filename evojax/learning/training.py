@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from evojax.data.augment import shift
+from evojax.data.augment import crop, cutout, flip, shift
 from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, optimizer
@@ -163,12 +163,11 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
             params, batch_stats, opt_state = carry
             index, rows = inputs
-            images = data.images[rows]
-            if recipe.shift:
-                images = shift(jax.random.fold_in(augment_key, index), images, recipe.shift)
+            image_key = jax.random.fold_in(augment_key, index)
+            images = augment(image_key, data.images[rows], data, recipe)
             gradient = jax.value_and_grad(loss_of, has_aux=True)
             (loss, (batch_stats, right)), grads = gradient(
-                params, batch_stats, normalise(images, data), data.labels[rows]
+                params, batch_stats, images, data.labels[rows]
             )
             progress = (done + (index + 0.5) / steps) / epochs
             updates, opt_state = masked.update(
@@ -245,6 +244,36 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         return float(sampled_loss(key, network, images))
 
     return Trainer(train, evaluate, loss)
+
+
+def augment(key: jax.Array, images: jax.Array, data: Images, recipe: Recipe) -> jax.Array:
+    """Images as a network is trained on: changed as the recipe says, and normalised.
+
+    Args:
+        key: of the training step.
+        images: uint8 (N, H, W, C).
+        data: the training set, whose mean and deviation normalise them.
+        recipe: says by how much to shift, crop, flip and cut out.
+
+    Returns:
+        float32 (N, H, W, C).
+
+    Raises:
+        ValueError: while tracing, if a shift, crop or cutout is as large as the images or larger.
+    """
+    # 0 and 1 are left out: folded into a key they give the two keys that drawing whole numbers
+    # from it uses inside, so that a flip would follow from the move.
+    flip_key, cutout_key = (jax.random.fold_in(key, number) for number in (2, 3))
+    if recipe.shift:
+        images = shift(key, images, recipe.shift)
+    if recipe.crop:
+        images = crop(key, images, recipe.crop)
+    if recipe.flip:
+        images = flip(flip_key, images)
+    images = normalise(images, data)
+    if recipe.cutout:  # After normalisation, so that what is cut out has the mean colour.
+        images = cutout(cutout_key, images, recipe.cutout)
+    return images
 
 
 def normalise(images: jax.Array, data: Images) -> jax.Array:

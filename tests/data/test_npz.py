@@ -35,6 +35,22 @@ def test_reads_all_of_it(tmp_path):
         assert split.images.dtype == np.uint8 and split.labels.dtype == np.int32
 
 
+def test_ten_classes_of_photographs_named_after_their_file(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (240, 32, 32, 3), dtype=np.uint8)
+    y = rng.permutation(np.arange(240, dtype=np.uint8) % 10)
+    file = tmp_path / "cifar10-jpeg.npz"
+    np.savez(file, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    dataset = load(f"npz:{file}")
+    assert (dataset.name, dataset.classes) == ("cifar10-jpeg", 10)
+    np.testing.assert_array_equal(dataset.train.images, x[:200])
+    np.testing.assert_array_equal(dataset.test.labels, y[200:])
+    tenth = load(f"npz:{file}", subset=0.1)
+    counts = np.bincount(dataset.train.labels)
+    np.testing.assert_array_equal(np.bincount(tenth.train.labels), np.rint(counts / 10))
+    assert len(tenth.test.labels) == 40
+
+
 def test_images_without_channels_get_one_and_are_brought_to_size(tmp_path):
     x = arrays()
     source = write(

@@ -32,11 +32,19 @@ from evojax.learning.recipe import learning_rate, optimizer
         ("sparse_rate", -0.1),
         ("sparse_rate", 1.1),
         ("shift", -1),
+        ("crop", -1),
+        ("cutout", -1),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"{field} must be .*; got "):
         Recipe(**{field: value})
+
+
+def test_images_are_moved_by_shift_or_by_crop_but_not_by_both():
+    with pytest.raises(ValueError, match=r"crop must be 0 where shift is positive \(2\).*; got 4"):
+        Recipe(shift=2, crop=4)
+    assert Recipe(crop=4, flip=True, cutout=8).shift == Recipe(shift=2).crop == 0
 
 
 @pytest.mark.parametrize(

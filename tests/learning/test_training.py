@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from evojax.data import shift
 from evojax.learning import (
     Model,
     Network,
@@ -19,7 +18,7 @@ from evojax.learning import (
     trainer,
 )
 from evojax.learning import training as training_module
-from evojax.learning.training import normalise
+from evojax.learning.training import augment, normalise
 
 SHAPE = (8, 8, 1)
 RECIPE = Recipe(batch_size=16, learning_rate=0.02)
@@ -84,11 +83,14 @@ def test_an_epoch_transfers_nothing_but_its_number_and_its_result(tiny, tiny_tra
         tiny_trainer.train(KEY, network, images, 2)
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [("dense", "sgd"), ("normalised", "adamw")])
-def test_the_compiled_epoch_equals_a_plain_loop(name, optimizer, request, images):
+@pytest.mark.parametrize(
+    ("name", "optimizer", "augmentation"),
+    [("dense", "sgd", {"shift": 1}), ("normalised", "adamw", {"crop": 1, "flip": True})],
+)
+def test_the_compiled_epoch_equals_a_plain_loop(name, optimizer, augmentation, request, images):
     recipe = Recipe(
         optimizer=optimizer, batch_size=20, learning_rate=0.02, weight_decay=0.1, warmup=0.25,
-        shift=1, label_smoothing=0.1,
+        label_smoothing=0.1, **augmentation,
     )  # fmt: skip
     model = request.getfixturevalue(name)
     network = a_network(model, 0.6)
@@ -133,9 +135,10 @@ def test_the_compiled_epoch_equals_a_plain_loop(name, optimizer, request, images
         losses = []
         for index in range(3):
             rows = order[20 * index : 20 * (index + 1)]
-            batch = shift(jax.random.fold_in(augment_key, index), images.images[rows], 1)
+            step_key = jax.random.fold_in(augment_key, index)
+            batch = augment(step_key, images.images[rows], images, recipe)
             params, batch_stats, state, loss = step(
-                params, batch_stats, state, normalise(batch, images), images.labels[rows]
+                params, batch_stats, state, batch, images.labels[rows]
             )
             losses.append(float(loss))
         assert history[epoch].loss == pytest.approx(np.mean(losses), rel=1e-5)
@@ -283,19 +286,6 @@ def test_evaluation_is_exact_for_every_size(count, monkeypatch):
     assert accuracy == np.count_nonzero(right) / count
 
 
-def test_normalisation_is_the_training_sets(images, dataset):
-    pixels = np.asarray(normalise(images.images, images))
-    assert pixels.dtype == np.float32
-    assert abs(pixels.mean()) < 1e-6
-    assert pixels.std() == pytest.approx(1.0, abs=1e-5)
-    test = on_device(*dataset.test, images)
-    assert (float(test.mean[0]), float(test.deviation[0])) == (
-        float(images.mean[0]), float(images.deviation[0]),
-    )  # fmt: skip
-    flat = on_device(np.full((3, *SHAPE), 7, np.uint8), np.zeros(3, np.int32))
-    assert np.all(np.isfinite(normalise(flat.images, flat)))
-
-
 def test_a_loss_that_is_no_number_stops_the_training(tiny, images):
     network = a_network(tiny)
     kit = trainer(tiny, Recipe(optimizer="sgd", learning_rate=1e30, warmup=0.0, batch_size=16))
@@ -333,21 +323,6 @@ def test_fewer_images_than_a_batch_are_one_batch(count, dense, dataset):
     network, history = kit.train(KEY, a_network(dense), images, 30)
     assert history[-1].loss < 0.5 * history[0].loss
     assert kit.evaluate(network, images) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (np.zeros((0, *SHAPE), np.uint8), np.zeros(0, int), "at least one; got uint8 of shape"),
-        (np.zeros((2, *SHAPE), np.float32), np.zeros(2, int), "must be uint8 .* got float32"),
-        (np.zeros((2, 8, 8), np.uint8), np.zeros(2, int), "shape"),
-        (np.zeros((2, *SHAPE), np.uint8), np.zeros(3, int), r"labels must .* \(2,\).* \(3,\)"),
-        (np.zeros((2, *SHAPE), np.uint8), np.zeros(2), "labels must be integers.* got float64"),
-    ],
-)
-def test_images_that_cannot_be_are_refused(images, labels, message):
-    with pytest.raises(ValueError, match=message):
-        on_device(images, labels)
 
 
 def test_masks_of_another_network_are_refused(tiny, tiny_trainer, dense, images):
