@@ -209,7 +209,7 @@ def accuracy(
     for index, (method, line, (color, marker, dash)) in enumerate(
         zip(methods, lines, styles, strict=True)
     ):
-        words = f"{short(method.name, 30)}  {text.percent(line[-1].accuracy)} %"
+        words = f"{short(method.name, 36)}  {text.percent(line[-1].accuracy)} %"
         if line[-1].efficiency < 0.9 * max(row[-1].efficiency for row in lines):
             words += f" at {text.short_times(line[-1].efficiency)}"
         height = _error(line[-1].accuracy)
