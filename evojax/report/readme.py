@@ -4,9 +4,9 @@
     python -m evojax.report.readme README.md --check    # exit 1 where the README is out of date
 
 A table stands between `<!-- results: EXPERIMENT -->` and `<!-- end -->`, and is never typed; one
-between `<!-- benchmark: NAME -->` and `<!-- end -->` is that of results/benchmarks/NAME.json. With
-it results/EXPERIMENT/accuracy.png is drawn (the comparison looks at text only: two versions of
-matplotlib do not draw the same bytes).
+between `<!-- benchmark: NAME -->` and `<!-- end -->` is that of results/benchmarks/NAME.json, or of
+NAME.json in another folder of results. With a table of lineages results/EXPERIMENT/accuracy.png is
+drawn (the comparison looks at text only: two versions of matplotlib do not draw the same bytes).
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def update(readme: str, results: Path) -> str:
         return f"{match[1]}{section(match[2], collect(results / match[2]))}{match[4]}"
 
     def measured(match: re.Match[str]) -> str:
-        return f"{match[1]}{benchmark(results / 'benchmarks' / f'{match[2]}.json')}{match[4]}"
+        found = sorted(results.glob(f"*/{match[2]}.json"))
+        path = found[0] if found else results / "benchmarks" / f"{match[2]}.json"
+        return f"{match[1]}{benchmark(path)}{match[4]}"
 
     return BENCHMARK.sub(measured, MARKED.sub(fill, readme))
 

@@ -1,0 +1,297 @@
+"""Which encoding keeps most accuracy at equal size? LeNet on MNIST, three seeds, equal terms.
+
+    python benchmarks/methods.py                     # every encoding
+    python benchmarks/methods.py --study pressure    # selection pressure from 1 (the papers) on
+    python benchmarks/methods.py --study choices     # the papers' open choices
+
+Every run is a lineage like an experiment's, with the same data, sizes, epochs and recipe; within a
+seed all have the same ancestor. Finished runs are not run again, so an interrupted study goes on
+with the same command. One process a core is fastest on CPUs: start the same command once a core,
+
+    taskset -c 0 python benchmarks/methods.py & taskset -c 1 python benchmarks/methods.py; wait
+
+and each takes the next run that is free; the last one to end writes OUT/STUDY.json and .png. No
+test image chooses anything: the test accuracy of every generation is reported, good or bad.
+
+240,000 training images a run, about five minutes on one core, twenty seconds less each with the
+environment variable JAX_COMPILATION_CACHE_DIR. 18, 24 and 24 runs; two kinds of them are shared.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from evojax import report
+from evojax.data import Dataset, load
+from evojax.evolution import CheckpointError, Settings, evolve, read_lineage
+from evojax.evolution.lineage import RunFolderError
+from evojax.learning import Model, NonFiniteLoss, Recipe, linen
+from evojax.models import LeNet
+from evojax.report.comparison import publish
+
+# The best setting of experiments/mnist_lenet.py; a tenth of the images gets more epochs.
+BASE = Settings(
+    max_drop=100.0,
+    selection_pressure=25.0,
+    clusters=0.97,
+    synapses=0.83,
+    sweep=True,
+    recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32),
+)
+SIZES = (2.0, 4.0, 8.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
+EPOCHS = (6, 2, 2, 2, 2, 3, 3, 3, 5, 4, 8)
+REPORTED = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+# What each variation changes in BASE. One name is one setting, whatever the study.
+BEST = "cluster-driven"
+PRESSURES = (1, 2, 4, 8, 16, 32, 64)
+MAGNITUDE = {"magnitude": {"encoding": "magnitude"}}
+STUDIES: dict[str, dict[str, dict[str, Any]]] = {
+    "methods": {
+        BEST: {},
+        "cluster-driven, literal": {
+            "selection_pressure": 1.0, "clusters": 0.8, "synapses": 0.8, "sweep": False
+        },
+        "synapse-driven": {"encoding": "synapse_driven"},
+        "synapse-driven, literal": {
+            "encoding": "synapse_driven", "selection_pressure": 1.0, "sweep": False
+        },
+        **MAGNITUDE,
+        "random": {"encoding": "random"},
+    },
+    "pressure": {
+        **{f"pressure {beta}": {"selection_pressure": float(beta)} for beta in PRESSURES},
+        **MAGNITUDE,
+    },
+    "choices": {
+        BEST: {},
+        "truncation 0": {"truncation": 0.0},
+        "truncation 0.2": {"truncation": 0.2},
+        "heredity newborn": {"heredity": "newborn"},
+        "heredity rewind": {"heredity": "rewind"},
+        "biases sampled": {"sample_biases": True},
+        "cluster filter": {"cluster": "filter"},
+        "cluster synapse": {"cluster": "synapse"},
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms on which everybody is measured.
+
+    Attributes:
+        data: digits, the name of a tensorflow-datasets set such as mnist, or npz:FILE.
+        subset: share of the training images to use, in (0, 1]; the test set stays whole.
+        seeds: one run of everything for each.
+        only: names of what to run; nothing is written to `out` then.
+        sizes: architectural efficiencies of the generations after the ancestor.
+        epochs: of each generation, the ancestor first; the last number holds for the rest.
+        manual_dir: folder with the original archives, where they cannot be fetched.
+        data_dir: where tensorflow-datasets keeps prepared data.
+    """
+
+    data: str = "mnist"
+    subset: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2)
+    only: tuple[str, ...] = ()
+    sizes: tuple[float, ...] = SIZES
+    epochs: tuple[int, ...] = EPOCHS
+    manual_dir: str | None = None
+    data_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Options(Terms):
+    """What to measure, and where it goes.
+
+    Attributes:
+        study: which variations are compared.
+        out: folder of the result.
+        runs: folder of the runs, shared by all studies.
+    """
+
+    study: Literal["methods", "pressure", "choices"] = "methods"
+    out: Path = Path("results/methods")
+    runs: Path = Path("runs/methods")
+
+
+def main(options: Options) -> int:
+    """Runs what is not finished yet, then writes the study; returns the exit status."""
+    plan = planned(options)
+    dataset = images(options)
+    model = linen(LeNet(dataset.classes))
+    for name, settings in plan:
+        run(folder(options, name, settings.seed), settings, model, dataset)
+    return collect(options)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """What `work` returns, or the exit status of its error, which is told without a traceback."""
+    try:
+        return work()
+    except (CheckpointError, NonFiniteLoss, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. To continue, run again:\n  {command()}", file=sys.stderr)
+        return 130
+
+
+def planned(options: Options) -> list[tuple[str, Settings]]:
+    """Name and settings of every run, all variations of one seed before the next seed.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+    variations = STUDIES[options.study]
+    check(options, variations)
+    return [
+        (name, settings_of(changes, seed, options))
+        for seed in options.seeds
+        for name, changes in variations.items()
+        if name in options.only or not options.only
+    ]
+
+
+def check(terms: Terms, names: Collection[str]) -> None:
+    """Checks what Settings cannot.
+
+    Raises:
+        ValueError: there is no seed, one comes twice, there is no size, or a name is unknown.
+    """
+    if not terms.seeds or len(set(terms.seeds)) < len(terms.seeds):
+        raise ValueError(f"--seeds must be one or more different ones; got {terms.seeds}")
+    if not terms.sizes:
+        raise ValueError("--sizes must be one or more architectural efficiencies above 1")
+    if unknown := [name for name in terms.only if name not in names]:
+        raise ValueError(f"--only must be of {', '.join(names)}; got {', '.join(unknown)}")
+
+
+def images(terms: Terms) -> Dataset:
+    """The data set that is asked for."""
+    where = {"manual_dir": terms.manual_dir, "data_dir": terms.data_dir}
+    return load(terms.data, subset=terms.subset, **where)
+
+
+def settings_of(changes: dict[str, Any], seed: int, terms: Terms) -> Settings:
+    """BASE on these terms, with a variation's changes."""
+    return replace(
+        BASE,
+        seed=seed,
+        generations=1 + len(terms.sizes),
+        sizes=terms.sizes,
+        epochs=terms.epochs,
+        **changes,
+    )
+
+
+def folder(options: Options, name: str, seed: int) -> Path:
+    """Where a run lies."""
+    return options.runs / f"{slug(name)}-seed{seed}"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return name.replace(",", "").replace(" ", "_")
+
+
+def run(out: Path, settings: Settings, model: Model, dataset: Dataset) -> None:
+    """Evolves one lineage, unless it is finished or another process is at it."""
+    print(f"{out}", flush=True)
+    try:
+        with report.progress() as watch:
+            evolve(
+                settings, model, dataset, out,
+                experiment="methods", command=command(), watch=watch,
+            )  # fmt: skip
+    except RunFolderError as error:
+        if "in use by another process" not in str(error):
+            raise
+        print("another process is at it", flush=True)
+
+
+def collect(options: Options) -> int:
+    """Writes the study, if all its runs are finished; returns the exit status."""
+    methods, unfinished = [], 0
+    for name, changes in STUDIES[options.study].items():
+        if options.only and name not in options.only:
+            continue
+        lineages = []
+        for seed in options.seeds:
+            place = folder(options, name, seed)
+            done = (place / "lineage.json").exists()
+            lineage = read_lineage(place) if done else {"status": "running"}
+            unfinished += lineage["status"] == "running"
+            lineages.append(lineage)
+        methods.append({"name": name, "settings": changes, "runs": lineages})
+    if unfinished or options.only:
+        left = f"{unfinished} of these runs are not finished yet" if unfinished else "all finished"
+        print(f"{left}; the command without --only, once all are, writes {options.out}")
+        return 0
+    content = content_of(options, methods)
+    n = len(options.seeds)
+    shown = publish(
+        options.out,
+        content,
+        reported(options.sizes),
+        note=note(content["dataset"], n),
+        lead=options.study == "methods",
+        ordered=options.study == "pressure",
+    )
+    Console().print(shown.rich())
+    print(f"written: {options.out / options.study}.json and .png")
+    return 0
+
+
+def content_of(options: Options, methods: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON holds but the table: how it was measured, and every run."""
+    first = methods[0]["runs"][0]
+    return {
+        "benchmark": options.study,
+        "command": command(),
+        "environment": first["environment"],
+        "dataset": first["dataset"] | {"subset": options.subset},
+        "settings": {k: v for k, v in first["config"].items() if k != "seed"},
+        "seeds": list(options.seeds),
+        "methods": [method | {"runs": list(map(measured, method["runs"]))} for method in methods],
+    }
+
+
+def measured(lineage: dict[str, Any]) -> dict[str, Any]:
+    """A run's figures, generation by generation, and where they were measured."""
+    keys = ("architectural_efficiency", "synapses", "accuracy", "loss", "epochs", "train_seconds")
+    columns = {key: [record[key] for record in lineage["generations"]] for key in keys}
+    environment = {key: lineage["environment"][key] for key in ("jax", "device", "git")}
+    return {"seed": lineage["seed"], "status": lineage["status"], **environment, **columns}
+
+
+def reported(sizes: tuple[float, ...]) -> list[float]:
+    """The sizes that the table shows: the question's, or all where none of them was asked for."""
+    return [size for size in sizes if size in REPORTED] or list(sizes)
+
+
+def note(dataset: dict[str, Any], seeds: int) -> str:
+    """The line under the picture's title."""
+    what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"
+    return f"{what}; " + (f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "1 seed")
+
+
+def command() -> str:
+    """How this was started."""
+    return shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(Options, description=__doc__)
+    sys.exit(guarded(lambda: main(chosen)))

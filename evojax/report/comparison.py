@@ -1,0 +1,332 @@
+"""Methods beside each other: one table and one picture of accuracy at equal sizes.
+
+A benchmark writes what it measured as JSON (`publish`); `read` gives it back, so that another
+benchmark can set its own methods beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from evojax.report import text
+from evojax.report.style import (
+    LIGHT,
+    MARKERS,
+    Label,
+    Picture,
+    Theme,
+    canvas,
+    heading,
+    labels_beside,
+    name_axes,
+    plot_area,
+    png,
+    short,
+)
+from evojax.report.tables import Column, Table
+from evojax.report.write import replace
+
+# Beyond a network that is so much smaller than asked for, the table says how small it is.
+NEAR = 1.02
+LEAST_ERROR = 0.02  # per cent; a logarithmic axis has no place for 0
+FINE = [step * 10.0**power for power in range(-2, 2) for step in (1, 1.5, 2, 3, 5, 7)]
+COARSE = [step * 10.0**power for power in range(-2, 2) for step in (1, 2, 5)]
+
+
+class Run(NamedTuple):
+    """One lineage: its seed, and every generation's architectural efficiency and accuracy."""
+
+    seed: int
+    efficiencies: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+
+class Method(NamedTuple):
+    """What is compared: a name and its runs, one a seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+class Spread(NamedTuple):
+    """A method at one size, over the seeds that got there.
+
+    Attributes:
+        efficiency: mean architectural efficiency of the networks.
+        accuracy: mean, a fraction.
+        deviation: sample standard deviation of the accuracies; 0 of a single one.
+        seeds: how many.
+    """
+
+    efficiency: float
+    accuracy: float
+    deviation: float
+    seeds: int
+
+
+def at(method: Method, size: float) -> Spread | None:
+    """The first network of each run whose architectural efficiency is at least `size`.
+
+    None where no run has one.
+    """
+    found = []
+    for run in method.runs:
+        rows = zip(run.efficiencies, run.accuracies, strict=True)
+        found += [row for row in rows if round(row[0], 2) >= size][:1]
+    if not found:
+        return None
+    efficiencies, accuracies = zip(*found, strict=True)
+    deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    return Spread(
+        statistics.fmean(efficiencies), statistics.fmean(accuracies), deviation, len(found)
+    )
+
+
+def read(path: Path) -> tuple[Method, ...]:
+    """The methods of a benchmark's JSON, as `publish` wrote it.
+
+    Raises:
+        ValueError: The file is missing or holds something else.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["methods"]
+        return tuple(
+            Method(
+                entry["name"],
+                tuple(
+                    Run(
+                        run["seed"],
+                        tuple(map(float, run["architectural_efficiency"])),
+                        tuple(map(float, run["accuracy"])),
+                    )
+                    for run in entry["runs"]
+                ),
+            )
+            for entry in entries
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the JSON of a comparison: {error!r}") from error
+
+
+def publish(
+    folder: Path,
+    content: Mapping[str, Any],
+    sizes: Sequence[float],
+    *,
+    note: str = "",
+    beside: Sequence[Method] = (),
+    lead: bool = False,
+    ordered: bool = False,
+) -> Table:
+    """Writes BENCHMARK.json, its table included, and the picture BENCHMARK.png.
+
+    Args:
+        folder: where to; it is made if need be.
+        content: what the benchmark measured. "benchmark" is its name; "methods" a list of
+            {"name", "runs": [{"seed", "architectural_efficiency": [...], "accuracy": [...]}]}.
+        sizes: architectural efficiencies that the table shows; the first network of each run is
+            shown as well.
+        note: a line under the picture's title.
+        beside: methods measured elsewhere, shown before these.
+        lead: whether the table ends with the first method's lead over all others.
+        ordered: whether the methods are steps on a scale, and are coloured so.
+
+    Returns:
+        The table.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    name = content["benchmark"]
+    target = folder / f"{name}.json"
+    replace(target, _json(content))
+    methods = (*beside, *read(target))
+    shown = table(methods, sizes, lead=lead)
+    heads = [column.title for column in shown.headings()]
+    replace(target, _json({**content, "table": [heads, *shown.cells()]}))
+    replace(folder / f"{name}.png", accuracy(methods, note=note, ordered=ordered).png)
+    return shown
+
+
+def table(methods: Sequence[Method], sizes: Sequence[float], *, lead: bool = False) -> Table:
+    """A row for each method, a column for the ancestor and for each size.
+
+    A cell is the mean accuracy over the seeds in per cent and its standard deviation; it says so
+    where a network is notably smaller than the column asks for, or where not all seeds got there.
+
+    Args:
+        methods: at least one.
+        sizes: architectural efficiencies.
+        lead: adds a row with the first method's lead over the best of the others, in points.
+    """
+    sizes = [1.0, *sizes]
+    columns = [
+        Column("test accuracy, % ± standard deviation", "method"),
+        Column("seeds", "seeds", text.count),
+        *(Column(f"{size:g}×", f"{size:g}", _shown) for size in sizes),
+    ]
+    rows: list[tuple[Any, ...]] = [
+        (method.name, len(method.runs), *(_cell(method, size) for size in sizes))
+        for method in methods
+    ]
+    if lead:
+        leads = (_lead(methods, size) for size in sizes)
+        rows.append((f"lead of {methods[0].name}, points", None, *leads))
+    return Table("Accuracy at equal size", tuple(columns), tuple(rows), totals=lead)
+
+
+def accuracy(
+    methods: Sequence[Method], *, note: str = "", ordered: bool = False, theme: Theme = LIGHT
+) -> Picture:
+    """Accuracy against architectural efficiency, both logarithmic (in the error), a line a method.
+
+    A line joins the means over the seeds, generation by generation; the band around it is one
+    standard deviation either way. The first method is drawn strongest.
+
+    Args:
+        methods: at least one, each with a run.
+        note: a line under the title.
+        ordered: steps on a scale: coloured so, and none is drawn stronger than the others.
+        theme: colours of the page.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not methods or not all(method.runs for method in methods):
+        raise ValueError("accuracy: expected methods with at least one run each")
+    lines = [_line(method) for method in methods]
+    styles = [_style(theme, index, len(methods), ordered) for index in range(len(methods))]
+    labels = []
+    for index, (method, line, (color, marker, dash)) in enumerate(
+        zip(methods, lines, styles, strict=True)
+    ):
+        words = f"{short(method.name, 36)}  {text.percent(line[-1].accuracy)} %"
+        if line[-1].efficiency < 0.9 * max(row[-1].efficiency for row in lines):
+            words += f" at {text.short_times(line[-1].efficiency)}"
+        height = _error(line[-1].accuracy)
+        labels.append(Label(words, color, height, marker, dash, bold=index == 0 and not ordered))
+    right = 0.15 + max(label.width for label in labels)
+    # The labels' width comes on top, so that long names do not squeeze the plot.
+    figure = canvas(theme, 5.4, width=6.2 + right)
+    title = "Test accuracy against architectural efficiency"
+    axes = plot_area(figure, theme, title, right=right)
+    heading(figure, theme, "", note)
+    _axes(axes, lines)
+    for index, (line, (color, marker, dash)) in enumerate(zip(lines, styles, strict=True)):
+        xs = [spread.efficiency for spread in line]
+        low, high = (
+            [_error(s.accuracy + sign * s.deviation) for s in line] for sign in (1.0, -1.0)
+        )
+        axes.fill_between(xs, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(
+            xs, [_error(s.accuracy) for s in line], color=color, linestyle=dash, marker=marker,
+            markersize=5, linewidth=2.6 if index == 0 and not ordered else 1.5,
+            zorder=2.5 if index == 0 else 2,
+        )  # fmt: skip
+    labels_beside(axes, labels)
+    name_axes(
+        axes,
+        theme,
+        "architectural efficiency (synapses: ancestor / offspring)",
+        "accuracy on the test set (logarithmic in the error)",
+    )
+    axes.yaxis.labelpad = 2  # There is just room beside "99.98 %".
+    ends = "; ".join(label.text for label in labels)
+    return Picture("comparison", png(figure), f"{title}. At the smallest size: {ends}.")
+
+
+def _line(method: Method) -> list[Spread]:
+    """The method's spread at every generation, over the runs that got there."""
+    line = []
+    for index in range(max(len(run.accuracies) for run in method.runs)):
+        runs = [run for run in method.runs if index < len(run.accuracies)]
+        step = [
+            Run(run.seed, run.efficiencies[index : index + 1], run.accuracies[index : index + 1])
+            for run in runs
+        ]
+        spread = at(Method(method.name, tuple(step)), 0.0)
+        line += [spread] if spread else []
+    return line
+
+
+def _axes(axes: Axes, lines: Sequence[Sequence[Spread]]) -> None:
+    """Both logarithmic; the upper one in the error, so that 98 and 99 % are told apart."""
+    most = max(spread.efficiency for line in lines for spread in line)
+    axes.set_xscale("log")
+    axes.set_xlim(0.93, 1.07 * max(most, 2.0))
+    powers = [2.0**power for power in range(40) if 2.0**power <= 1.01 * max(most, 2.0)]
+    axes.xaxis.set_major_locator(FixedLocator(powers[:: 1 + len(powers) // 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}×"))
+    ends = [
+        _error(spread.accuracy + sign * spread.deviation)
+        for line in lines
+        for spread in line
+        for sign in (-1.0, 1.0)
+    ]
+    low, high = min(ends) / 1.12, min(max(ends) * 1.12, 100.0)
+    low = min(low, high / 2.5)  # A finer scale would magnify chance.
+    axes.set_yscale("log")
+    axes.set_ylim(high, low)
+    ticks = [error for error in FINE if low <= error <= high]
+    if len(ticks) > 9:
+        ticks = [error for error in COARSE if low <= error <= high]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.4g} %"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+
+
+def _style(theme: Theme, index: int, count: int, ordered: bool) -> tuple[str, str, str]:
+    """Colour, marker and line: dashed where the colours come round again."""
+    marker = MARKERS[index % len(MARKERS)]
+    if not ordered:
+        rounds, place = divmod(index, len(theme.series))
+        color = theme.series[(place + 3 * rounds) % len(theme.series)]
+        return color, marker, "--" if rounds else "-"
+    # One end of plasma vanishes on a white page, the other on a black one.
+    low, high = (0.0, 0.78) if theme.name == "light" else (0.25, 1.0)
+    shade = colormaps["plasma"](low + (high - low) * index / max(count - 1, 1))
+    return to_hex(shade), marker, "-"
+
+
+def _error(fraction: float) -> float:
+    """An accuracy's error in per cent, as far as the picture can show it."""
+    return min(max(100 * (1 - fraction), LEAST_ERROR), 100.0)
+
+
+def _cell(method: Method, size: float) -> str | None:
+    found = at(method, size)
+    if found is None:
+        return None
+    words = text.percent(found.accuracy)
+    if found.seeds > 1:
+        words += f" ± {text.percent(found.deviation)}"
+    if found.efficiency > NEAR * size:
+        words += f" at {text.short_times(found.efficiency)}"
+    if found.seeds < len(method.runs):
+        words += f", {found.seeds} of {len(method.runs)} seeds"
+    return words
+
+
+def _lead(methods: Sequence[Method], size: float) -> str | None:
+    first, *others = (at(method, size) for method in methods)
+    reached = [other.accuracy for other in others if other]
+    return f"{100 * (first.accuracy - max(reached)):+.2f}" if first and reached else None
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _shown(cell: str) -> str:
+    """Not `str` itself: these are figures, set flush right."""
+    return cell

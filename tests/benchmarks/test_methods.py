@@ -1,0 +1,120 @@
+"""The comparison of encodings, on a few dozen images."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from itertools import combinations
+
+import flax.linen as nn
+import jax
+import pytest
+
+from evojax.evolution import read_lineage
+from evojax.report.readme import benchmark
+
+
+class Small(nn.Module):
+    """In place of LeNet, which takes long to compile."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(nn.Conv(8, (8, 8), (8, 8), name="conv")(x))
+        return nn.Dense(self.classes, name="dense")(x.reshape(len(x), -1))
+
+
+@pytest.fixture
+def options(methods, quarters, tmp_path, monkeypatch):
+    """Of a study of two methods, two sizes and one seed."""
+    monkeypatch.setattr(methods, "LeNet", Small)
+    studies = methods.STUDIES | {
+        "methods": {name: methods.STUDIES["methods"][name] for name in (methods.BEST, "magnitude")}
+    }
+    monkeypatch.setattr(methods, "STUDIES", studies)
+
+    def options(**changes):
+        fields = {
+            "data": quarters, "subset": 1.0, "seeds": (0,), "sizes": (4.0, 16.0), "epochs": (1,),
+            "out": tmp_path / "results" / "methods", "runs": tmp_path / "runs",
+        }  # fmt: skip
+        return methods.Options(**fields | changes)
+
+    return options
+
+
+def test_a_study_is_shared_finished_once_and_written(methods, options, tmp_path, capsys):
+    assert methods.main(options(only=("magnitude",))) == 0
+    assert not (tmp_path / "results").exists()
+    place = methods.folder(options(), "magnitude", 0)
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        capsys.readouterr()
+        assert methods.main(options()) == 0  # Passes over the run that another one holds.
+        assert "another process is at it" in capsys.readouterr().out
+    before = (place / "lineage.json").stat().st_mtime_ns, read_lineage(place)
+    (tmp_path / "results" / "methods" / "methods.json").unlink()
+
+    assert methods.main(options()) == 0
+    assert "epoch 1 of" not in capsys.readouterr().out  # Nothing is trained again.
+    assert read_lineage(place)["generations"] == before[1]["generations"]
+    path = tmp_path / "results" / "methods" / "methods.json"
+    assert path.with_suffix(".png").read_bytes()[1:4] == b"PNG"
+    content = json.loads(path.read_text())
+    assert content.keys() >= {"command", "environment", "dataset", "settings", "seeds", "table"}
+    assert content["settings"]["sizes"] == [4, 16]
+    best, magnitude = content["methods"]
+    assert magnitude["settings"] == {"encoding": "magnitude"}
+    run = magnitude["runs"][0]
+    assert run["accuracy"] == [record["accuracy"] for record in before[1]["generations"]]
+    assert run.keys() >= {"seed", "jax", "device", "git", "synapses"}
+    for one in (run, best["runs"][0]):
+        whole, *small = one["synapses"]
+        for synapses, size in zip(small, (4, 16), strict=True):
+            assert 0.6 * whole / size < synapses <= whole / size
+    # One ancestor: the encodings differ only in what they make of it.
+    assert best["runs"][0]["loss"][0] == run["loss"][0]
+    assert benchmark(path).startswith("| test accuracy, % ± standard deviation | seeds | 1× | 4× |")
+
+
+def test_an_unfinished_study_is_not_written(methods, options, tmp_path, capsys):
+    assert methods.collect(options(seeds=(0, 1))) == 0
+    assert "4 of these runs are not finished" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": ()}, "--seeds must be one or more"),
+        ({"seeds": (1, 1)}, "--seeds must be one or more"),
+        ({"sizes": ()}, "--sizes must be one or more"),
+        ({"sizes": (8.0, 4.0)}, "sizes must be rising"),
+        ({"epochs": (0,)}, "epochs must be"),
+        ({"only": ("lamarck",)}, "--only must be of cluster-driven, magnitude; got lamarck"),
+        ({"subset": 0.0}, "subset"),
+        ({"data": "npz:nowhere.npz"}, "there is no such file"),
+    ],
+)
+def test_bad_options_are_told_before_any_work(methods, options, tmp_path, capsys, changes, message):
+    assert methods.guarded(lambda: methods.main(options(**changes))) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_name_is_one_setting_and_all_keep_to_the_protocol(methods):
+    known = {}
+    for study, variations in methods.STUDIES.items():
+        plan = dict(methods.planned(methods.Options(study=study, seeds=(3,))))
+        assert plan.keys() == variations.keys()
+        for name, settings in plan.items():
+            assert known.setdefault(name, settings) == settings
+            assert (settings.sizes, settings.epochs) == (methods.SIZES, methods.EPOCHS)
+            assert (settings.recipe, settings.max_drop) == (methods.BASE.recipe, 100.0)
+            assert settings.generations == 1 + len(methods.SIZES) == len(methods.EPOCHS)
+    assert all(one != other for one, other in combinations(known.values(), 2))
+    assert {s.encoding for s in known.values()} == {
+        "cluster_driven", "synapse_driven", "magnitude", "random"
+    }  # fmt: skip
+    assert len({methods.slug(name) for name in known}) == len(known)
