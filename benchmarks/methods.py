@@ -36,13 +36,14 @@ from evojax.learning import Model, NonFiniteLoss, Recipe, linen
 from evojax.models import LeNet
 from evojax.report.comparison import publish
 
-# The best setting of experiments/mnist_lenet.py; a tenth of the images gets more epochs.
+# experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
 BASE = Settings(
     max_drop=100.0,
-    selection_pressure=25.0,
-    clusters=0.97,
-    synapses=0.83,
+    selection_pressure=16.0,
+    clusters=0.9,
+    synapses=0.9,
     sweep=True,
+    litter=16,
     recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32),
 )
 SIZES = (2.0, 4.0, 8.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
@@ -57,11 +58,12 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "methods": {
         BEST: {},
         "cluster-driven, literal": {
-            "selection_pressure": 1.0, "clusters": 0.8, "synapses": 0.8, "sweep": False
+            "selection_pressure": 1.0, "clusters": 0.8, "synapses": 0.8, "sweep": False,
+            "litter": 1,
         },
         "synapse-driven": {"encoding": "synapse_driven"},
         "synapse-driven, literal": {
-            "encoding": "synapse_driven", "selection_pressure": 1.0, "sweep": False
+            "encoding": "synapse_driven", "selection_pressure": 1.0, "sweep": False, "litter": 1
         },
         **MAGNITUDE,
         "random": {"encoding": "random"},
@@ -74,8 +76,9 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         BEST: {},
         "truncation 0": {"truncation": 0.0},
         "truncation 0.2": {"truncation": 0.2},
-        "heredity newborn": {"heredity": "newborn"},
-        "heredity rewind": {"heredity": "rewind"},
+        "litter of one": {"litter": 1},
+        "heredity newborn": {"heredity": "newborn", "litter": 1},
+        "heredity rewind": {"heredity": "rewind", "litter": 1},
         "biases sampled": {"sample_biases": True},
         "cluster filter": {"cluster": "filter"},
         "cluster synapse": {"cluster": "synapse"},

@@ -36,10 +36,9 @@ def load_tfds(
     either the internet or the original archives in ``manual_dir``; their checksums are compared.
     An interrupted preparation leaves nothing that counts as prepared.
 
-    Of sets with further splits, such as STL-10's 100,000 unlabelled images, only the images of
-    ``train`` and ``test`` are prepared, read and held, the latter once and in the size asked for.
-    Still, tensorflow-datasets unpacks an archive whole, and file by file through memory: preparing
-    STL-10 takes 3 GB of memory and 3 GB of disk for a while, and leaves a quarter of a GB.
+    Of sets with further splits, such as STL-10's 100,000 unlabelled images, only ``train`` and
+    ``test`` are read, and held once in the size asked for. Preparing, tensorflow-datasets has no
+    setting to leave splits out: STL-10 takes about 7 GB of memory and 2 GB of disk, once.
 
     Args:
       name: as in the catalogue, optionally with its configuration or version

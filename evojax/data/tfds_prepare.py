@@ -1,12 +1,11 @@
 """Preparing a set of tensorflow-datasets, once: from the internet or from archives in a folder."""
 
 import contextlib
-import functools
 import importlib.util
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evojax.data.dataset import DataError
 
@@ -85,7 +84,6 @@ def _download_and_prepare(
 ) -> None:
     import tensorflow_datasets as tfds
 
-    _leave_out_other_splits(builder)
     root = Path(builder.data_dir_root)
     root.mkdir(parents=True, exist_ok=True)
     # Extracted files are cached by the archive's name alone, which different sets share (MNIST
@@ -97,30 +95,6 @@ def _download_and_prepare(
             try_download_gcs=False,  # would ask the network even where all archives are there
         )
         builder.download_and_prepare(download_config=config, file_format="array_record")
-
-
-def _leave_out_other_splits(builder: "tensorflow_datasets.core.DatasetBuilder") -> None:
-    """Keeps the builder from preparing splits that nobody here reads.
-
-    There is no setting for it, but a method that every set overrides to name its splits, each
-    with a generator of examples that reads nothing before it is asked. STL-10's unlabelled images
-    are seven times the others: 4 more GB of memory, 2 of disk, and minutes.
-    """
-    name_splits = getattr(builder, "_split_generators", None)
-    if name_splits is None:  # a kind of builder that makes its splits otherwise: it makes all
-        return
-
-    @functools.wraps(name_splits)  # its parameters are looked at
-    def name_ours(*arguments: object, **named: object) -> dict[str, Any] | list[Any]:
-        every = name_splits(*arguments, **named)
-        ours: dict[str, Any] | list[Any]
-        if isinstance(every, dict):
-            ours = {name: examples for name, examples in every.items() if name in SPLITS}
-        else:  # the older form, which some sets still have
-            ours = [split for split in every if split.name in SPLITS]
-        return ours if len(ours) == len(SPLITS) else every
-
-    builder._split_generators = name_ours
 
 
 def _missing(

@@ -350,7 +350,9 @@ def _conceived(
         return Network(params, batch_stats, world.synthesis.ancestor(params)), None, []
     losses: list[float] = []
     share = None
-    for index in range(settings.litter):
+    # A ranking would draw the same one again and again.
+    size = 1 if settings.encoding == "magnitude" else settings.litter
+    for index in range(size):
         mate_key = _purpose(key, "synthesis")
         if index > 0:
             mate_key = jax.random.fold_in(mate_key, index)
@@ -359,7 +361,7 @@ def _conceived(
             _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
             parent, masks,
         )  # fmt: skip
-        if settings.litter == 1:
+        if size == 1:
             return network, draw, []
         loss = world.trainer.loss(_purpose(key, "litter"), network, world.train)
         losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
