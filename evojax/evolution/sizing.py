@@ -7,15 +7,16 @@ from collections.abc import Callable
 from evojax.genetics import Draw
 from evojax.learning.network import PyTree
 
-TRIES = 5
+TRIES = 6
 NEAR = 1.005
 
 
 def draw_to_size(
     draw: Callable[[float], tuple[Draw, PyTree]],
     efficiency: Callable[[PyTree], float],
-    share: float,
+    safe: float,
     size: float,
+    share: float | None = None,
 ) -> tuple[Draw, PyTree, float]:
     """Draws an offspring that is just as small as asked.
 
@@ -27,22 +28,22 @@ def draw_to_size(
         draw: from the share of the parent's synapses to leave, in (0, 1], to the draw and the
             masks after the sweep.
         efficiency: the architectural efficiency of masks.
-        share: the first one to try.
+        safe: a share at which the budget alone makes an offspring small enough.
         size: the offspring's architectural efficiency, at least.
+        share: the first one to try; by default the safe one.
 
     Returns:
         The offspring's draw, its masks, and the share that led there.
     """
-    found = draw(share)
-    best = (*found, share)
-    smallest = small = efficiency(found[1])
+    share = safe if share is None else share
+    best, smallest = None, float("inf")
     for _ in range(TRIES):
-        if smallest <= NEAR * size or share == 1.0:
-            break
-        # Towards the size by the factor that the last draw was off, whichever way.
-        share = min(1.0, share * small / size)
         found = draw(share)
         small = efficiency(found[1])
         if size <= small < smallest:
             best, smallest = (*found, share), small
-    return best
+        if size <= small <= NEAR * size or (small > size and share == 1.0):
+            break
+        # Towards the size by the factor that the last draw was off, whichever way.
+        share = min(1.0, share * small / size)
+    return best if best is not None else (*draw(safe), safe)
