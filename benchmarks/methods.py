@@ -14,7 +14,8 @@ and each takes the next run that is free; the last one to end writes OUT/STUDY.j
 test image chooses anything: the test accuracy of every generation is reported, good or bad.
 
 240,000 training images a run, about five minutes on one core, twenty seconds less each with the
-environment variable JAX_COMPILATION_CACHE_DIR. 18, 18 and 27 runs, of which 3 and 3 are shared with the first.
+environment variable JAX_COMPILATION_CACHE_DIR. 18, 18 and 27 runs;
+three of either of the latter are the first's.
 """
 
 import os

@@ -396,7 +396,8 @@ def _drawn(
     if size is None:
         share = world.settings.clusters * world.settings.synapses
         return *draw(share), share
-    return draw_to_size(draw, efficiency, share or min(1.0, efficiency(parent.masks) / size), size)
+    safe = min(1.0, efficiency(parent.masks) / size)
+    return draw_to_size(draw, efficiency, safe, size, share)
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

@@ -26,11 +26,29 @@ def test_of_the_draws_that_are_small_enough_the_largest_is_kept():
         return share, 10 * int(9 * share)
 
     shares = []
-    kept = draw_to_size(draw, lambda left: 100 / left, share=0.5, size=2.0)
+    kept = draw_to_size(draw, lambda left: 100 / left, safe=0.5, size=2.0)
     assert kept[1] == 50
     assert kept[2] == kept[0]
     assert shares[0] == 0.5
     assert len(shares) <= 6
+
+
+def test_a_first_share_that_leaves_too_much_is_mended():
+    shares = []
+
+    def draw(share):
+        shares.append(share)
+        return share, int(100 * share)
+
+    draws = draw_to_size(draw, lambda left: 100 / left, safe=0.5, size=2.0, share=0.6)
+    assert draws[1] == 50
+    assert shares[0] == 0.6
+
+
+def test_where_no_share_hits_the_safe_one_is_taken():
+    left = lambda share: 20 if share == 0.5 else 60  # noqa: E731
+    draws = draw_to_size(lambda s: (s, left(s)), lambda n: 100 / n, 0.5, 2.0, share=0.9)
+    assert draws == (0.5, 20, 0.5)
 
 
 def test_no_draw_is_larger_than_the_size_allows():
