@@ -32,7 +32,8 @@ class Recipe:
         crop: likewise, but the image's own reflection moves in: one of the two at most.
         flip: augmentation: each image is mirrored left to right with probability 1/2.
         cutout: augmentation: a square of this side takes the images' mean colour; 0 is none.
-        compute_dtype: of activations and matrix products; parameters stay float32.
+        compute_dtype: of activations and matrix products; parameters stay float32. auto is bfloat16
+            on accelerators and float32 on CPUs.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -48,7 +49,7 @@ class Recipe:
     crop: int = 0
     flip: bool = False
     cutout: int = 0
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -61,10 +62,10 @@ class Recipe:
             self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant"
         )
         _require(
-            self.compute_dtype in ("float32", "bfloat16"),
+            self.compute_dtype in ("float32", "bfloat16", "auto"),
             "compute_dtype",
             self.compute_dtype,
-            "float32 or bfloat16",
+            "float32, bfloat16 or auto",
         )
         _require(
             0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "positive"
@@ -87,6 +88,14 @@ class Recipe:
             self.crop,
             f"0 where shift is positive ({self.shift}), as at most one of both moves the images",
         )
+
+
+def compute_dtype(recipe: Recipe) -> jnp.dtype:
+    """What to compute in on the default device."""
+    name = recipe.compute_dtype
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

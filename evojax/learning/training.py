@@ -16,7 +16,7 @@ import optax
 from evojax.data.augment import crop, cutout, flip, shift
 from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
-from evojax.learning.recipe import Recipe, optimizer
+from evojax.learning.recipe import Recipe, compute_dtype, optimizer
 
 PyTree = Any
 EVALUATION_BATCH = 500
@@ -114,7 +114,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
     progress are arguments.
     """
     tx = optimizer(recipe)
-    dtype = jnp.dtype(recipe.compute_dtype)
+    dtype = compute_dtype(recipe)
 
     def forward(
         params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool

@@ -1,0 +1,46 @@
+"""AlexNet evolves on CIFAR-10 (Shafiee & Wong 2016, Table 1 and 3).
+
+    python experiments/cifar_alexnet.py
+
+It is meant for a GPU: 37 million parameters, 380 million multiply-accumulates an image. On a CPU
+try ``--subset 0.02 --epochs 1``. The controls at the same sizes (magnitude, random,
+synapse_driven):
+
+    python experiments/cifar_alexnet.py --out runs/magnitude --encoding magnitude --max-drop 100
+"""
+
+import sys
+from pathlib import Path
+
+from evojax.command import Options, run
+from evojax.evolution import Settings
+from evojax.learning import Recipe
+from evojax.models import AlexNet
+
+DEFAULTS = Options(
+    out=Path("runs/cifar_alexnet"),
+    data="cifar10",
+    settings=Settings(
+        generations=9,
+        sizes=(1.64, 2.82, 5.06, 8.39, 14.39, 22, 33, 50),
+        epochs=(40, 10, 10, 10, 10, 20, 10, 10, 30),
+        selection_pressure=16.0,
+        clusters=0.9,
+        synapses=0.9,
+        sweep=True,
+        litter=16,
+        recipe=Recipe(
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            label_smoothing=0.1,
+            batch_size=256,
+            crop=4,
+            flip=True,
+            cutout=8,
+            compute_dtype="auto",
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(run("cifar_alexnet", AlexNet, DEFAULTS, __doc__))

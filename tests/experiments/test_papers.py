@@ -1,0 +1,65 @@
+"""The papers' experiments run end to end, on a few random images."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evojax.evolution import read_lineage
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """32 training and 8 test images of ten classes."""
+    random = np.random.default_rng(0)
+    file = tmp_path_factory.mktemp("data") / "noise.npz"
+    arrays = {
+        f"{kind}_{split}": values
+        for split, count in (("train", 32), ("test", 8))
+        for kind, values in (
+            ("x", random.integers(0, 256, (count, 32, 32, 3), np.uint8)),
+            ("y", np.arange(count) % 10),
+        )
+    }
+    np.savez(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "synapses"),
+    [
+        ("stl10_lenet", 5, 145_578),
+        ("cifar_alexnet", 8, 37_313_578),
+        ("cifar_resnet56", 56, 848_954),
+    ],
+)
+def test_two_generations(name, layers, synapses, noise, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    flags = ["--generations", "2", "--epochs", "1", "--batch-size", "8", "--litter", "2"]
+    script = EXPERIMENTS / f"{name}.py"
+    arguments = [
+        str(script),
+        "--data",
+        f"npz:{noise}",
+        "--out",
+        str(out),
+        *flags,
+        "--max-drop",
+        "100",
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
+    ancestor, offspring = read_lineage(out)["generations"]
+    assert (ancestor["synapses"], len(ancestor["layers"])) == (synapses, layers)
+    assert 1.2 < offspring["architectural_efficiency"] < 1.7
+    assert len(offspring["litter"]) == 2
+    assert (out / "report.html").exists()
+    assert (out / "figures" / "accuracy.png").exists()
