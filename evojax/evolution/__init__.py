@@ -7,6 +7,7 @@ from evojax.evolution.events import (
     GenerationFinished,
     GenerationStarted,
     RunFinished,
+    RunStarted,
     Watch,
 )
 from evojax.evolution.generations import evolve
@@ -21,6 +22,7 @@ __all__ = [
     "GenerationStarted",
     "RunFinished",
     "RunFolderError",
+    "RunStarted",
     "Settings",
     "Watch",
     "evolve",

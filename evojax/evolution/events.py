@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from evojax.learning import Memory
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins; nothing is allocated yet. `memory` is what training will take, about."""
+
+    memory: Memory
+
 
 @dataclass(frozen=True)
 class GenerationStarted:
@@ -56,5 +65,5 @@ class RunFinished:
     out: str
 
 
-Event = GenerationStarted | EpochFinished | GenerationFinished | RunFinished
+Event = RunStarted | GenerationStarted | EpochFinished | GenerationFinished | RunFinished
 Watch = Callable[[Event], None]

@@ -22,6 +22,7 @@ from evojax.evolution.events import (
     GenerationFinished,
     GenerationStarted,
     RunFinished,
+    RunStarted,
     Watch,
 )
 from evojax.evolution.heredity import conceive
@@ -49,6 +50,7 @@ from evojax.learning import (
     on_device,
     trainer,
 )
+from evojax.learning.memory import Memory, available, training_memory
 from evojax.learning.network import PyTree
 
 
@@ -116,6 +118,7 @@ def evolve(
     """
     out = Path(out)
     config = configuration(settings, experiment, dataset.name)
+    watch(RunStarted(_memory(settings, model, dataset)))
     world = _world(settings, model, dataset, watch)
     about = _about(dataset, world)
     with open_run(out, config, about) as lineage:
@@ -147,6 +150,25 @@ def _evolve(out: Path, lineage: dict[str, Any], world: _World) -> str:
         write_lineage(out, lineage)
         world.watch(GenerationFinished(record))
     return status
+
+
+def _memory(settings: Settings, model: Model, dataset: Dataset) -> Memory:
+    """What training takes.
+
+    Raises:
+        ValueError: if not even the network and the images fit into the device's memory.
+    """
+    images = dataset.train.images
+    memory = training_memory(model, settings.recipe, images.shape[1:], len(images))
+    limit = available()
+    if limit is not None and memory.state + memory.images > limit:
+        raise ValueError(
+            f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
+            f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; the "
+            f"device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), or "
+            "another device."
+        )
+    return memory
 
 
 def _about(dataset: Dataset, world: _World) -> dict[str, Any]:

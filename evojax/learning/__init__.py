@@ -1,6 +1,7 @@
 """Masked training: Optax transformation, recipes, the compiled epoch, evaluation."""
 
 from evojax.learning.masking import apply_masks, freeze_pruned
+from evojax.learning.memory import Memory, training_memory
 from evojax.learning.network import Layer, Model, Network, linen
 from evojax.learning.recipe import Recipe
 from evojax.learning.training import Epoch, Images, NonFiniteLoss, Trainer, on_device, trainer
@@ -9,6 +10,7 @@ __all__ = [
     "Epoch",
     "Images",
     "Layer",
+    "Memory",
     "Model",
     "Network",
     "NonFiniteLoss",
@@ -19,4 +21,5 @@ __all__ = [
     "linen",
     "on_device",
     "trainer",
+    "training_memory",
 ]

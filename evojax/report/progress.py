@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,16 +25,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evojax.evolution.events import (
+    EpochFinished,
+    GenerationFinished,
+    GenerationStarted,
+    RunFinished,
+    RunStarted,
+)
 from evojax.evolution.record import scored
 from evojax.report import text
-
-if TYPE_CHECKING:
-    from evojax.evolution.events import (
-        EpochFinished,
-        GenerationFinished,
-        GenerationStarted,
-        RunFinished,
-    )
 
 Watch = Callable[[Any], None]
 
@@ -64,6 +63,8 @@ class _Show:
         # The first epoch compiles; the median of the latest ones forgets that soonest.
         self.seconds: deque[float] = deque(maxlen=9)
 
+    def run_started(self, event: RunStarted) -> None: ...
+
     def generation_started(self, event: GenerationStarted) -> None:
         self.epochs_left = event.total_epochs
 
@@ -92,6 +93,9 @@ class _Lines(_Show):
         super().__init__()
         self.out = out
         self.offspring = 1
+
+    def run_started(self, event: RunStarted) -> None:
+        self._say(_needs(event))
 
     def generation_started(self, event: GenerationStarted) -> None:
         super().generation_started(event)
@@ -140,6 +144,9 @@ class _Screen(_Show):
         self.epoch: EpochFinished | None = None
         self.spinner = Spinner("dots", style="cyan")
         self.headed = False
+
+    def run_started(self, event: RunStarted) -> None:
+        self.console.print(Text(_needs(event)))
 
     def generation_started(self, event: GenerationStarted) -> None:
         super().generation_started(event)
@@ -252,14 +259,12 @@ def _on_terminal(out: _Quiet) -> Iterator[_Show]:
 
 
 def _dispatcher(show: _Show) -> Watch:
-    # Imported late: whoever only reads reports needs nothing of evolution, JAX included.
-    from evojax.evolution import events
-
     actions: dict[type, Watch] = {
-        events.GenerationStarted: show.generation_started,
-        events.EpochFinished: show.epoch_finished,
-        events.GenerationFinished: show.generation_finished,
-        events.RunFinished: show.run_finished,
+        RunStarted: show.run_started,
+        GenerationStarted: show.generation_started,
+        EpochFinished: show.epoch_finished,
+        GenerationFinished: show.generation_finished,
+        RunFinished: show.run_finished,
     }
 
     def watch(event: object) -> None:
@@ -268,6 +273,17 @@ def _dispatcher(show: _Show) -> Watch:
             action(event)
 
     return watch
+
+
+def _needs(event: RunStarted) -> str:
+    """What training takes."""
+    memory = event.memory
+    return (
+        f"{text.count(memory.parameters)} parameters; training takes at most about "
+        f"{text.size(memory.total)} of memory on the device ({text.size(memory.state)} for the "
+        f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
+        "images)"
+    )
 
 
 def _place(started: GenerationStarted, epoch: EpochFinished | None) -> list[str]:

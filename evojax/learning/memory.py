@@ -1,0 +1,77 @@
+"""How much memory training takes, reckoned from shapes before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import NamedTuple
+
+import jax
+
+from evojax.learning.network import Model, PyTree, Shape
+from evojax.learning.recipe import Recipe, compute_dtype, optimizer
+
+
+class Memory(NamedTuple):
+    """Device memory in bytes.
+
+    Attributes:
+        parameters: how many parameters there are, normalisation included (a number, not bytes).
+        state: weights, gradients, the optimizer's state and masks.
+        activations: what a batch's forward pass keeps for the backward pass. A compiler that
+            fuses needs less.
+        images: training images and their labels.
+    """
+
+    parameters: int
+    state: int
+    activations: int
+    images: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return self.state + self.activations + self.images
+
+
+def training_memory(model: Model, recipe: Recipe, shape: Shape, images: int) -> Memory:
+    """Reckons what it takes to train a network.
+
+    Args:
+        model: the model.
+        recipe: how it is trained.
+        shape: of an image, (H, W, C).
+        images: how many there are to train on.
+    """
+    dtype = compute_dtype(recipe)
+    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    batch = jax.ShapeDtypeStruct((min(recipe.batch_size, images), *shape), dtype)
+
+    def kept(params: PyTree, batch_stats: PyTree, batch: jax.Array) -> PyTree:
+        def logits(params: PyTree) -> jax.Array:
+            low = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+            return model.forward(low, batch_stats, batch, True)[0]
+
+        return jax.vjp(logits, params)[1]  # A PyTree of what the backward pass reads.
+
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    moments = _bytes(jax.eval_shape(optimizer(recipe).init, params))
+    return Memory(
+        parameters=count,
+        state=2 * _bytes(params) + moments + count + _bytes(batch_stats),
+        activations=_bytes(jax.eval_shape(kept, params, batch_stats, batch)),
+        images=images * (math.prod(shape) + 4),
+    )
+
+
+def available() -> int | None:
+    """Memory of the default device in bytes, ``None`` where that cannot be told."""
+    device = jax.devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is None and device.platform == "cpu" and hasattr(os, "sysconf"):
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return limit
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,54 @@
+"""What training takes, against counts by hand."""
+
+import jax
+import pytest
+
+from evojax.evolution import RunStarted, Settings, evolve
+from evojax.evolution import generations as loop
+from evojax.learning import Recipe, memory, training_memory
+
+SHAPE = (8, 8, 1)
+DENSE = 64 * 16 + 16 + 16 * 4 + 4
+
+
+@pytest.mark.parametrize(("optimizer", "moments"), [("adamw", 2), ("sgd", 1)])
+def test_state_and_images(dense, optimizer, moments):
+    found = training_memory(dense, Recipe(optimizer=optimizer, batch_size=16), SHAPE, 64)
+    assert found.parameters == DENSE
+    # Weights, gradients and moments of four bytes, a mask of one, Adam's count of steps.
+    steps = 4 if optimizer == "adamw" else 0
+    assert found.state == (2 + moments) * 4 * DENSE + DENSE + steps
+    assert found.images == 64 * (64 + 4)
+    assert found.total == found.state + found.activations + found.images
+
+
+def test_activations_grow_with_the_batch_and_shrink_with_the_type(tiny):
+    def activations(**changes):
+        return training_memory(tiny, Recipe(**changes), SHAPE, 1000).activations
+
+    small, large = activations(batch_size=16), activations(batch_size=32)
+    assert large > 1.8 * small
+    # At least the images and both convolutions' outputs, which the backward pass reads.
+    assert small >= 4 * 16 * (64 + 64 * 4 / 4)
+    assert activations(batch_size=32, compute_dtype="bfloat16") < 0.7 * large
+
+
+def test_it_is_told_before_anything_is_allocated(tiny, dataset, tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(loop, "_world", lambda *_: pytest.fail("allocated"))
+    monkeypatch.setattr(loop, "available", lambda: 5_000)
+    with pytest.raises(ValueError, match="for 372 parameters .* the device has 0.0 GB. Take a"):
+        evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
+    monkeypatch.setattr(loop, "available", lambda: None)
+    with pytest.raises(pytest.fail.Exception, match="allocated"):
+        evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
+    (started,) = events
+    assert isinstance(started, RunStarted)
+    assert started.memory.parameters == 372
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_cpu_has_memory():
+    found = memory.available()
+    assert found is None or found > 1 << 28
+    assert jax.devices()[0].platform != "cpu" or found is not None
