@@ -12,12 +12,14 @@ from evojax.evolution import (
     GenerationFinished,
     GenerationStarted,
     RunFinished,
+    RunStarted,
     Settings,
     checkpoints,
     evolve,
     generations,
     lineage,
     read_lineage,
+    world,
 )
 from evojax.learning import NonFiniteLoss, Recipe, trainer
 
@@ -114,6 +116,7 @@ def test_events_come_in_order(finished):
         for event in events
     ]
     assert kinds == [
+        ("RunStarted", None, None),
         ("GenerationStarted", 1, None), ("EpochFinished", 1, 1), ("EpochFinished", 1, 2),
         ("GenerationFinished", None, None),
         ("GenerationStarted", 2, None), ("EpochFinished", 2, 1), ("GenerationFinished", None, None),
@@ -135,7 +138,7 @@ def test_a_finished_run_is_left_as_it_is(finished, dense, dataset):
     out, _ = finished
     before, events = read_lineage(out), []
     assert evolve(SETTINGS, dense, dataset, out, experiment="test", watch=events.append) == before
-    assert [type(event) for event in events] == [RunFinished]
+    assert [type(event) for event in events] == [RunStarted, RunFinished]
     assert read_lineage(out) == before
 
 
@@ -293,7 +296,7 @@ def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
 
         return kit._replace(train=train)
 
-    monkeypatch.setattr(generations, "trainer", frail)
+    monkeypatch.setattr(world, "trainer", frail)
     lineage = evolve(with_(generations=2, offspring=3), dense, dataset, tmp_path)
     assert lineage["status"] == "finished: 2 generations"
     assert len(lineage["generations"][1]["offspring"]) == 2
@@ -301,11 +304,11 @@ def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
 
 def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
     labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3])
-    held = generations._held_out(labels, 0.2)
+    held = world._held_out(labels, 0.2)
     assert [int(held[labels == label].sum()) for label in range(4)] == [2, 1, 1, 0]
-    assert np.array_equal(held, generations._held_out(labels, 0.2))
-    assert not generations._held_out(labels, 0.0).any()
-    assert [int(generations._held_out(labels, 0.99)[labels == n].sum()) for n in range(4)] == [
+    assert np.array_equal(held, world._held_out(labels, 0.2))
+    assert not world._held_out(labels, 0.0).any()
+    assert [int(world._held_out(labels, 0.99)[labels == n].sum()) for n in range(4)] == [
         9,
         4,
         1,

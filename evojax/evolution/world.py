@@ -1,0 +1,155 @@
+"""What stays the same from generation to generation: model, data and compiled functions."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.data import Dataset
+from evojax.evolution.events import Watch
+from evojax.evolution.settings import Settings
+from evojax.evolution.vestiges import sweeper
+from evojax.genetics import Census, Layout, Synthesis, census
+from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
+from evojax.learning.memory import available, training_memory
+from evojax.learning.network import PyTree
+
+
+class World(NamedTuple):
+    """What stays the same from generation to generation.
+
+    Attributes:
+        settings: everything that decides the lineage.
+        model: the model.
+        shape: of an image, (H, W, C).
+        layers: the model's, in the order of the forward pass.
+        synthesis: of offspring.
+        plan: the parameters' roles.
+        blank: a network's shapes and types.
+        trainer: trains and measures.
+        sweep: from a network to its masks without vestiges.
+        train: images to train on.
+        holdout: images to choose the fittest by, if there is a choice.
+        test: images to measure by.
+        watch: called with each event.
+    """
+
+    settings: Settings
+    model: Model
+    shape: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    synthesis: Synthesis
+    plan: Layout
+    blank: Network
+    trainer: Trainer
+    sweep: Callable[[Network], PyTree]
+    train: Images
+    holdout: Images | None
+    test: Images
+    watch: Watch
+
+
+def memory_of(settings: Settings, model: Model, dataset: Dataset) -> Memory:
+    """What training takes.
+
+    Raises:
+        ValueError: if not even the network and the images fit into the device's memory.
+    """
+    images = dataset.train.images
+    memory = training_memory(model, settings.recipe, images.shape[1:], len(images))
+    limit = available()
+    if limit is not None and memory.state + memory.images > limit:
+        raise ValueError(
+            f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
+            f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; "
+            f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
+            "or another device."
+        )
+    return memory
+
+
+def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch) -> World:
+    """Puts the images on the device and makes the functions that are compiled once for all.
+
+    Raises:
+        ValueError: if model, settings and data do not fit together.
+    """
+    shape = dataset.train.images.shape[1:]
+    layers = model.layers(shape)
+    synthesis = settings.synthesis(model.norms(shape))
+    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    plan = synthesis.layout(params)
+    blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
+    logits = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
+    )
+    if logits.shape != (1, dataset.classes):
+        raise ValueError(
+            f"the model gives {logits.shape[-1]} logits, but {dataset.name} has "
+            f"{dataset.classes} classes: make the model with classes={dataset.classes}"
+        )
+    images, labels = dataset.train
+    held = _held_out(labels, settings.held_out)
+    if settings.held_out > 0 and not held.any():
+        raise ValueError(
+            f"holdout is {settings.held_out:g}, but no class of {dataset.name} has two training "
+            "images: expected at least one to hold out and one to train on"
+        )
+    train = on_device(images[~held], labels[~held])
+    return World(
+        settings=settings,
+        model=model,
+        shape=shape,
+        layers=layers,
+        synthesis=synthesis,
+        plan=plan,
+        blank=blank,
+        trainer=trainer(model, settings.recipe),
+        sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
+        train=train,
+        holdout=on_device(images[held], labels[held], train) if held.any() else None,
+        test=on_device(*dataset.test, train),
+        watch=watch,
+    )
+
+
+def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which training images are held out: the same share of every class, the same in every run.
+
+    Of every class at least one image is left to train on.
+    """
+    held = np.zeros(len(labels), bool)
+    if share > 0:
+        generator = np.random.default_rng(0)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            count = min(max(1, round(share * len(members))), len(members) - 1)
+            held[generator.permutation(members)[:count]] = True
+    return held
+
+
+def data_record(dataset: Dataset, world: World) -> dict[str, Any]:
+    """What the record says of the images, with a checksum that tells other ones apart."""
+    checksum = 0
+    for array in (*dataset.train, *dataset.test):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return {
+        "name": dataset.name,
+        "train": len(world.train.labels),
+        "holdout": 0 if world.holdout is None else len(world.holdout.labels),
+        "test": len(world.test.labels),
+        "classes": dataset.classes,
+        "image_shape": list(world.shape),
+        "crc32": checksum,
+    }
+
+
+def census_of(masks: PyTree, world: World) -> Census:
+    """Counts a network, its classifier left out of the cluster efficiency."""
+    order = [layer.name for layer in world.layers]
+    return census(masks, world.plan, order, classifier=order[-1] if len(order) > 1 else None)
