@@ -1,4 +1,4 @@
-"""evojax: neural networks made really smaller and faster by evolutionary synthesis, in JAX."""
+"""evojax: ever smaller neural networks by evolutionary synthesis, in JAX."""
 
 from evojax._version import __version__
 from evojax.genetics import (
@@ -14,6 +14,7 @@ from evojax.genetics import (
     cluster_driven,
     constant,
     default_rule,
+    following,
     magnitude,
     random,
     synapse_driven,
@@ -35,6 +36,7 @@ __all__ = [
     "cluster_driven",
     "constant",
     "default_rule",
+    "following",
     "freeze_pruned",
     "magnitude",
     "random",

@@ -2,9 +2,9 @@
 
     python experiments/cifar_alexnet.py
 
-It is meant for a GPU: 37 million parameters, 380 million multiply-accumulates an image. On a CPU
-try ``--subset 0.02 --epochs 1``. The controls at the same sizes (magnitude, random,
-synapse_driven):
+It is meant for a GPU: 37 million parameters, 396 million multiply-accumulates an image. On a CPU
+try ``--subset 0.02 --epochs 1``. The controls at the same sizes, with the same litters (magnitude,
+random, synapse_driven):
 
     python experiments/cifar_alexnet.py --out runs/magnitude --encoding magnitude --max-drop 100
 """

@@ -2,8 +2,8 @@
 
     python experiments/cifar_resnet56.py
 
-It is meant for a GPU. On a CPU try ``--subset 0.02 --epochs 1``. The controls at the same sizes
-(magnitude, random, synapse_driven):
+It is meant for a GPU. On a CPU try ``--subset 0.02 --epochs 1``. The controls at the same sizes,
+with the same litters (magnitude, random, synapse_driven):
 
     python experiments/cifar_resnet56.py --out runs/magnitude --encoding magnitude --max-drop 100
 """

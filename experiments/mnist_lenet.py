@@ -8,7 +8,7 @@ same training:
     python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\
         --clusters 0.8 --synapses 0.8 --sizes --sweep False --generations 13 --max-drop 100
 
-and the controls at the same sizes (magnitude, random, synapse_driven):
+and the controls at the same sizes, with the same litters (magnitude, random, synapse_driven):
 
     python experiments/mnist_lenet.py --out runs/random --encoding random --max-drop 100
 """

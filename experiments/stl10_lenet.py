@@ -8,7 +8,7 @@ method, read literally, with the same training:
     python experiments/stl10_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\
         --clusters 0.8 --synapses 0.8 --sizes --sweep False --generations 10 --max-drop 100
 
-and the controls at the same sizes (magnitude, random, synapse_driven):
+and the controls at the same sizes, with the same litters (magnitude, random, synapse_driven):
 
     python experiments/stl10_lenet.py --out runs/random --encoding random --max-drop 100
 """
@@ -42,6 +42,7 @@ DEFAULTS = Options(
             crop=4,
             flip=True,
             cutout=8,
+            compute_dtype="auto",
         ),
     ),
 )

@@ -28,6 +28,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+ABSENT = object()
+
+
 class RunFolderError(ValueError):
     """A run's folder cannot be used: foreign, damaged, of another configuration or not writable."""
 
@@ -104,7 +107,7 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
     changes = {}
     if (out / "config.json").exists():
         changes = _changes(_read(out / "config.json"), config)
-    if changes.get("experiment", ("", ""))[0] is None:
+    if changes.get("experiment", ("", ""))[0] is ABSENT:
         raise RunFolderError(
             f"--out {out} holds a config.json that is not of a run of evojax. Name a new folder."
         )
@@ -126,7 +129,8 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
 def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
     if changes:
         listed = ", ".join(
-            f"{name}: {there!r} there, {now!r} now" for name, (there, now) in changes.items()
+            f"{name}: {_told(there)} there, {_told(now)} now"
+            for name, (there, now) in changes.items()
         )
         raise RunFolderError(
             f"--out {out} holds a run of another configuration ({listed}). Name another folder, or "
@@ -137,7 +141,15 @@ def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
 def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields that differ, with both values."""
     names = sorted(there.keys() | now.keys())
-    return {n: (there.get(n), now.get(n)) for n in names if there.get(n) != now.get(n)}
+    return {
+        n: (there.get(n, ABSENT), now.get(n, ABSENT))
+        for n in names
+        if there.get(n, ABSENT) != now.get(n, ABSENT)
+    }
+
+
+def _told(value: object) -> str:
+    return "absent" if value is ABSENT else repr(value)
 
 
 def _more(there: object, now: int) -> bool:

@@ -119,7 +119,7 @@ def _conceived(
 
 def _drawn(
     size: float | None, share: float | None, key: jax.Array, parent: Network, world: World
-) -> tuple[Draw, PyTree, float]:
+) -> tuple[Draw, PyTree, float | None]:
     """An offspring's draw, and its masks after the sweep, of the size asked for if there is one.
 
     Args:
@@ -130,21 +130,18 @@ def _drawn(
         world: the rest.
 
     Returns:
-        The draw, the masks, and the share that led there.
+        The draw, the masks, and the share that led there; none where the settings' own did.
     """
 
-    def draw(share: float) -> tuple[Draw, PyTree]:
-        drawn = world.synthesis.draw(key, parent.params, parent.masks, jnp.float32(share))
+    def draw(share: float | None) -> tuple[Draw, PyTree]:
+        allowed = None if share is None else jnp.float32(share)
+        drawn = world.synthesis.draw(key, parent.params, parent.masks, allowed)
         return drawn, world.sweep(parent._replace(masks=drawn.masks))
 
-    def efficiency(masks: PyTree) -> float:
-        return census_of(masks, world).architectural_efficiency
-
     if size is None:
-        share = world.settings.clusters * world.settings.synapses
-        return *draw(share), share
-    safe = min(1.0, efficiency(parent.masks) / size)
-    return draw_to_size(draw, efficiency, safe, size, share)
+        return *draw(None), None
+    safe = min(1.0, world.efficiency(parent.masks) / size)
+    return draw_to_size(draw, world.efficiency, safe, size, share)
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
 from evojax import genetics
-from evojax.genetics.clusters import Role, Shapes
 from evojax.learning import Recipe
 
 
@@ -23,22 +23,23 @@ class Settings:
             below the ancestor's (the papers: 3 or 4).
         epochs: epochs of each generation, the ancestor first; the last number holds for the rest.
         encoding: how weights become probabilities.
-        selection_pressure: beta of Eq. 4 and 5; 1 is the paper.
-        truncation: of Eq. 4, as a share of the layer's largest strength.
-        cluster: what lives or dies together.
+        selection_pressure: beta of Eq. 4 and 5, in the two driven encodings; 1 is the paper.
+        truncation: of Eq. 4, as a share of the layer's largest strength; cluster_driven alone.
+        cluster: what lives or dies together; cluster_driven alone, the others draw synapses.
         environment: budget solves for the expected share, constant multiplies by it.
         clusters: surviving share of clusters, in (0, 1].
         synapses: surviving share of synapses within them, in (0, 1].
         sizes: architectural efficiencies that the offspring must reach, generation by generation,
             in place of `clusters` times `synapses` of the parent; after the last one that holds
             again. Networks of equal size can so be compared.
-        min_clusters: clusters that a layer keeps whatever is drawn.
+        min_clusters: clusters that a layer keeps whatever is drawn; a sweep may remove more.
         sample_biases: sample biases like synapses.
         sweep: remove synapses through which no signal can reach the output.
         heredity: the offspring's weights before training: its parent's, new ones, or the ones the
             ancestor started from.
         litter: how many architectures are drawn for each network that is trained: the one whose
-            loss on training images is the lowest before any training. Needs inherited weights.
+            loss on training images is the lowest before any training. Needs inherited weights;
+            magnitude draws none, for its ranking leaves nothing to chance.
         offspring: how many networks a generation trains; the fittest on held-out training images
             lives on.
         holdout: share of the training images held out; by default 0.1 where offspring > 1, else 0.
@@ -130,17 +131,10 @@ class Settings:
             norms: scales and offsets of normalisation, each with the kernel with whose channels it
                 dies (`Model.norms`). They do not count as synapses.
         """
-
-        def rule(shapes: Shapes) -> dict[str, Role]:
-            roles = genetics.default_rule(shapes, sample_biases=self.sample_biases)
-            follow = {
-                path: genetics.Follows(kernel, counted=False)
-                for path, kernel in norms.items()
-                if path in shapes
-            }
-            return roles | follow
-
-        return genetics.synthesis(self._encoding(), self._environment(), rule)
+        rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
+        return genetics.synthesis(
+            self._encoding(), self._environment(), genetics.following(norms, rule)
+        )
 
     def _encoding(self) -> genetics.Encoding:
         match self.encoding:

@@ -22,7 +22,8 @@ def draw_to_size(
 
     A draw is smaller than its budget: biases die with their channels, and a sweep may remove more.
     The budget is widened accordingly and the offspring drawn again, from the same random numbers, a
-    few times; of the offspring that are small enough the largest is kept.
+    few times; of the offspring that are small enough the largest is kept. Only a layer that keeps
+    its `min_clusters` can make an offspring larger than asked.
 
     Args:
         draw: from the share of the parent's synapses to leave, in (0, 1], to the draw and the
@@ -36,14 +37,16 @@ def draw_to_size(
         The offspring's draw, its masks, and the share that led there.
     """
     share = safe if share is None else share
-    best, smallest = None, float("inf")
+    best, smallest, before = None, float("inf"), None
     for _ in range(TRIES):
         found = draw(share)
         small = efficiency(found[1])
         if size <= small < smallest:
             best, smallest = (*found, share), small
-        if size <= small <= NEAR * size or (small > size and share == 1.0):
+        settled = size <= small <= NEAR * size or small == before
+        if settled or (small > size and share == 1.0):
             break
+        before = small
         # Towards the size by the factor that the last draw was off, whichever way.
         share = min(1.0, share * small / size)
     return best if best is not None else (*draw(safe), safe)

@@ -40,14 +40,14 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
 
     Raises:
         ValueError: if it would take living synapses for dead ones in the fully alive network, as
-            in one that normalises by the statistics of each image.
+            in one that normalises by the statistics of each image, or finds no path at all.
     """
 
     def outputs(params: PyTree, batch_stats: PyTree, images: jax.Array) -> jax.Array:
         return jnp.sum(model.forward(params, batch_stats, images, False)[0])
 
     @jax.jit
-    def sweep(network: Network) -> PyTree:
+    def swept_and_connected(network: Network) -> tuple[PyTree, jax.Array]:
         images = _positive("images", (IMAGES, *shape), 2.0)
         marks, structure = flatten(network.masks)
         leaves, _ = flatten(network.params)
@@ -70,7 +70,7 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
             mask if mask is None else jnp.where(connected, swept[path], mask)
             for path, mask in marks.items()
         ]
-        return jax.tree.unflatten(structure, kept)
+        return jax.tree.unflatten(structure, kept), connected
 
     params, batch_stats = model.init(jax.random.key(0), shape)
     leaves, structure = flatten(params)
@@ -78,15 +78,17 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         None if plan.roles[path] is None else jnp.ones(leaf.shape, bool)
         for path, leaf in leaves.items()
     ]
-    swept = sweep(Network(params, batch_stats, jax.tree.unflatten(structure, whole)))
+    network = Network(params, batch_stats, jax.tree.unflatten(structure, whole))
+    swept, connected = swept_and_connected(network)
     # Whole kernels: taps of one may well be dead, where a small image never fills its window.
     kernels = [jnp.any(mask, tuple(range(mask.ndim - 2))) for mask in jax.tree.leaves(swept)]
-    if not all(bool(jnp.all(alive)) for alive in kernels):
+    if not bool(connected) or not all(bool(jnp.all(alive)) for alive in kernels):
         raise ValueError(
             "sweep cannot follow signals through this model: it would remove living synapses, as "
-            "where layer or group normalisation subtracts a mean. Do without sweep."
+            "where layer or group normalisation subtracts a mean, or where signals pass a factor "
+            "that is not named scale. Do without sweep."
         )
-    return sweep
+    return lambda network: swept_and_connected(network)[0]
 
 
 def _unit(path: str, role: object, leaf: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ from evojax.data import Dataset
 from evojax.evolution.events import Watch
 from evojax.evolution.settings import Settings
 from evojax.evolution.vestiges import sweeper
-from evojax.genetics import Census, Layout, Synthesis, census
+from evojax.genetics import Census, Layout, Synthesis, census, living
+from evojax.genetics.trees import flatten
 from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
 from evojax.learning.memory import available, training_memory
 from evojax.learning.network import PyTree
@@ -33,6 +35,7 @@ class World(NamedTuple):
         blank: a network's shapes and types.
         trainer: trains and measures.
         sweep: from a network to its masks without vestiges.
+        efficiency: from masks to their architectural efficiency.
         train: images to train on.
         holdout: images to choose the fittest by, if there is a choice.
         test: images to measure by.
@@ -48,6 +51,7 @@ class World(NamedTuple):
     blank: Network
     trainer: Trainer
     sweep: Callable[[Network], PyTree]
+    efficiency: Callable[[PyTree], float]
     train: Images
     holdout: Images | None
     test: Images
@@ -90,8 +94,9 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     )
     if logits.shape != (1, dataset.classes):
         raise ValueError(
-            f"the model gives {logits.shape[-1]} logits, but {dataset.name} has "
-            f"{dataset.classes} classes: make the model with classes={dataset.classes}"
+            f"the model gives logits of shape {logits.shape} for one image, but {dataset.name} has "
+            f"{dataset.classes} classes: expected (1, {dataset.classes}). Make the model with "
+            f"classes={dataset.classes}."
         )
     images, labels = dataset.train
     held = _held_out(labels, settings.held_out)
@@ -101,6 +106,12 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
             "images: expected at least one to hold out and one to train on"
         )
     train = on_device(images[~held], labels[~held])
+    count = jax.jit(lambda masks: living(masks, plan))
+    whole = sum(
+        math.prod(leaf.shape)
+        for path, leaf in flatten(params)[0].items()
+        if (role := plan.roles[path]) is not None and getattr(role, "counted", True)
+    )
     return World(
         settings=settings,
         model=model,
@@ -111,6 +122,7 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
         blank=blank,
         trainer=trainer(model, settings.recipe),
         sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
+        efficiency=lambda masks: whole / int(count(masks)),
         train=train,
         holdout=on_device(images[held], labels[held], train) if held.any() else None,
         test=on_device(*dataset.test, train),

@@ -1,6 +1,6 @@
 """Genetic encoding and offspring synthesis: pure functions on PyTrees."""
 
-from evojax.genetics.census import Census, LayerCensus, census
+from evojax.genetics.census import Census, LayerCensus, census, living
 from evojax.genetics.clusters import (
     Follows,
     Layout,
@@ -8,6 +8,7 @@ from evojax.genetics.clusters import (
     Synapses,
     check_masks,
     default_rule,
+    following,
     layout,
 )
 from evojax.genetics.encoding import (
@@ -39,7 +40,9 @@ __all__ = [
     "cluster_driven",
     "constant",
     "default_rule",
+    "following",
     "layout",
+    "living",
     "magnitude",
     "random",
     "synapse_driven",

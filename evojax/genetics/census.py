@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from evojax.genetics.clusters import Follows, Layout, Synapses, cluster_axes
@@ -40,7 +42,8 @@ class Census(NamedTuple):
         clusters: living clusters, the classifier's left out.
         architectural_efficiency: A-E, ancestor's synapses / living synapses.
         cluster_efficiency: E, mean over layers of the ancestor's clusters / living ones, the
-            classifier left out (as the papers' tables do, worked out from their figures).
+            classifier left out (as the papers' tables do, worked out from their figures). A layer
+            without any living cluster counts as if it had one.
         cluster_efficiency_pooled: the ratio of the sums instead.
     """
 
@@ -86,6 +89,22 @@ def census(
         cluster_efficiency=sum(ratios) / len(ratios),
         cluster_efficiency_pooled=total / max(alive, 1),
     )
+
+
+def living(masks: PyTree, plan: Layout) -> jax.Array:
+    """How many synapses are alive, an int32 scalar: `Census.synapses`, without leaving the device.
+
+    Args:
+        masks: PyTree of bool arrays, ``None`` where nothing is pruned.
+        plan: the parameters' roles.
+    """
+    marks, _ = flatten(masks)
+    counted = [
+        marks[path]
+        for path, role in plan.roles.items()
+        if isinstance(role, Synapses) or (isinstance(role, Follows) and role.counted)
+    ]
+    return jnp.sum(jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in counted]))
 
 
 def layer_name(path: str) -> str:

@@ -92,6 +92,30 @@ def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Ro
     return roles
 
 
+def following(norms: Mapping[str, str], rule: Rule = default_rule) -> Rule:
+    """A rule by which scales and offsets of normalisation die with the channel they normalise.
+
+    They do not count as synapses. Without this rule a channel without synapses goes on giving out
+    its normalisation's offset.
+
+    Args:
+        norms: path of the kernel that a parameter follows, by the parameter's own path, as
+            `evojax.learning.Model.norms` finds them. Paths that the network lacks are passed over.
+        rule: gives all other parameters their roles.
+
+    Example:
+        >>> rule = following({"norm/scale": "conv/kernel", "norm/bias": "conv/kernel"})
+    """
+
+    def follow(shapes: Shapes) -> dict[str, Role]:
+        ours: dict[str, Role] = {
+            path: Follows(kernel, counted=False) for path, kernel in norms.items() if path in shapes
+        }
+        return {**rule(shapes), **ours}
+
+    return follow
+
+
 def cluster_axes(cluster: str, ndim: int) -> tuple[int, ...]:
     """The axes that one cluster spans in a parameter of `ndim` axes.
 
@@ -196,6 +220,11 @@ def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:
 
 
 def _require_channels(path: str, role: Follows, shapes: Shapes, roles: Mapping[str, Role]) -> None:
+    if role.sampled and not role.counted:
+        raise ValueError(
+            f"{path} is sampled and so a synapse, which counts: expected counted=True, or "
+            "sampled=False"
+        )
     if not isinstance(roles.get(role.of), Synapses):
         raise ValueError(f"{path} follows {role.of!r}, which is no parameter that carries synapses")
     channels = shapes[role.of].shape[-1]

@@ -23,6 +23,10 @@ def freeze_pruned(masks: PyTree) -> optax.GradientTransformation:
     Args:
         masks: PyTree of bool arrays in the parameters' shapes, ``None`` where nothing is pruned.
 
+    In a jitted step take the masks as an argument and make the chain inside, or every generation
+    compiles the step anew:
+    ``lambda masks, *rest: optax.chain(tx, freeze_pruned(masks)).update(*rest)``.
+
     Example:
         >>> import jax.numpy as jnp, optax
         >>> from evojax.learning import freeze_pruned
@@ -63,8 +67,8 @@ def apply_masks(tree: PyTree, masks: PyTree) -> PyTree:
         missing = sorted(leaves.keys() - marks.keys())
         surplus = sorted(marks.keys() - leaves.keys())
         raise ValueError(
-            "masks do not have the structure of what they are applied to: "
-            f"missing {missing}, unknown {surplus}"
+            "masks do not have the structure of what they are applied to: missing "
+            f"{missing}, unknown {surplus}. Make them with synthesis.ancestor(params)."
         )
     kept = [_apply(path, leaf, marks[path]) for path, leaf in leaves.items()]
     return jax.tree.unflatten(structure, kept)

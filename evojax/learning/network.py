@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
 PyTree = Any
 Shape = tuple[int, ...]
@@ -84,8 +85,20 @@ def linen(module: nn.Module) -> Model:
     A module whose ``__call__`` takes ``train`` is told whether it trains; its collection
     ``batch_stats`` is updated while it does. A `nn.BatchNorm` that is called on the very output of
     a layer with a kernel normalises that layer's channels.
+
+    Raises:
+        ValueError: from `forward`, if the module draws random numbers (dropout): it gets no key.
     """
-    apply: Callable[..., Any] = module.apply
+
+    def apply(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            return module.apply(*arguments, **options)
+        except InvalidRngError as error:
+            raise ValueError(
+                f"{type(module).__name__} draws random numbers while it trains (dropout?), which "
+                "evojax does not support: take it out, or make it do nothing"
+            ) from error
+
     takes_train = "train" in inspect.signature(type(module).__call__).parameters
 
     def flags(train: bool) -> dict[str, Any]:
@@ -119,7 +132,8 @@ def linen(module: nn.Module) -> Model:
                 if context.method_name != "__call__":
                     return output
                 if norm:
-                    sources = [source for value, source in outputs if value is args[0]]
+                    taken = args[0] if args else kwargs.get("x")
+                    sources = [source for value, source in outputs if value is taken]
                     made.append(_Call(path, norm, sources[0] if sources else None, 0))
                 elif inner.has_variable("params", "kernel"):
                     outputs.append((output, path))

@@ -203,7 +203,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
                 raise NonFiniteLoss(
                     "the loss or a parameter became infinite or not a number in epoch "
                     f"{number + 1} of {epochs}: lower the learning rate (now "
-                    f"{recipe.learning_rate:g})"
+                    f"{recipe.learning_rate:g}) or sparse_rate (now {recipe.sparse_rate:g})"
                 )
             on_epoch(number + 1, history[-1])
         return Network(params, batch_stats, network.masks), history

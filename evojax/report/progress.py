@@ -279,7 +279,7 @@ def _needs(event: RunStarted) -> str:
     """What training takes."""
     memory = event.memory
     return (
-        f"{text.count(memory.parameters)} parameters; training takes at most about "
+        f"{text.count(memory.parameters)} parameters; training takes about "
         f"{text.size(memory.total)} of memory on the device ({text.size(memory.state)} for the "
         f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
         "images)"

@@ -4,10 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from evojax.evolution import Settings, checkpoints, evolve, world
-from evojax.learning import Network, Recipe, trainer
+from evojax.evolution import GenerationStarted, Settings, checkpoints, evolve, world
+from evojax.learning import Network, Recipe, on_device, trainer, training
+from evojax.learning.training import normalise
 
 SETTINGS = Settings(
     generations=3, epochs=(2, 1), max_drop=100.0, sizes=(1.5, 3.0), litter=5,
@@ -68,14 +70,42 @@ def test_new_weights_tell_nothing_yet(heredity):
         Settings(litter=2, heredity=heredity)
 
 
-def test_the_sampled_loss_is_the_mean_over_batches(tiny, dataset):
-    from evojax.learning import on_device
-
+def test_the_sampled_loss_is_that_of_the_keys_sample(tiny, dataset, monkeypatch):
+    monkeypatch.setattr(training, "LOSS_SAMPLE", 32)
     params, batch_stats = tiny.init(jax.random.key(0), (8, 8, 1))
     network = Network(params, batch_stats, jax.tree.map(lambda leaf: leaf == leaf, params))
     images = on_device(*dataset.train)
-    whole, batches = (
-        trainer(tiny, Recipe(batch_size=size)).loss(jax.random.key(1), network, images)
-        for size in (64, 16)
+    key = jax.random.key(1)
+    whole, batches, other = (
+        trainer(tiny, Recipe(batch_size=size)).loss(one, network, images)
+        for size, one in ((32, key), (16, key), (16, jax.random.key(2)))
     )
-    assert whole == pytest.approx(batches, rel=1e-5)  # All 64 images in either case.
+    rows = np.asarray(jax.random.permutation(key, 64))[:32]
+    logits, _ = tiny.forward(params, {}, normalise(images.images[rows], images), True)
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, images.labels[rows]).mean()
+    assert whole == pytest.approx(float(expected), rel=1e-5)
+    assert whole == pytest.approx(batches, rel=1e-5)
+    assert whole != pytest.approx(other, rel=1e-3)
+
+
+def test_killed_it_goes_on_to_the_same_bits(normalised, dataset, tmp_path):
+    """With everything that the experiments use: sizes, litters, sweeps, batch normalisation."""
+    settings = dataclasses.replace(SETTINGS, sweep=True, seed=2)
+    evolve(settings, normalised, dataset, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def watch(event):
+        if isinstance(event, GenerationStarted) and event.generation == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        evolve(settings, normalised, dataset, tmp_path / "run", watch=watch)
+    evolve(settings, normalised, dataset, tmp_path / "run")
+    for number in (1, 2, 3):
+        whole, run = (checkpoints.restore(tmp_path / name, number) for name in ("whole", "run"))
+        jax.tree.map(np.testing.assert_array_equal, whole, run)
+        channels = run.masks["conv"]["kernel"].any((0, 1, 2))
+        np.testing.assert_array_equal(run.masks["norm"]["scale"], channels)
+        np.testing.assert_array_equal(run.masks["norm"]["bias"], channels)

@@ -72,7 +72,9 @@ def test_a_model_without_synapses_is_refused_before_anything_is_written(dataset,
 
 def test_a_model_of_other_classes_is_refused_before_anything_is_written(dense, dataset, tmp_path):
     more = Dataset("more", 7, dataset.train, dataset.test)
-    with pytest.raises(ValueError, match="gives 4 logits, but more has 7 classes: make the model"):
+    with pytest.raises(
+        ValueError, match="gives logits of shape .1, 4. for one image, but more has 7 classes"
+    ):
         evolve(SETTINGS, dense, more, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

@@ -60,6 +60,7 @@ def test_no_draw_is_larger_than_the_size_allows():
 def test_after_the_last_size_the_shares_hold_again(tiny, dataset, tmp_path):
     settings = Settings(sizes=(1.2,), clusters=0.5, synapses=1.0, **FAST)
     records = evolve(settings, tiny, dataset, tmp_path / "run")["generations"]
+    assert len(records) == 4
     for parent, offspring in zip(records[1:], records[2:], strict=False):
         assert offspring["synapses"] <= 0.5 * parent["synapses"]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from evojax.evolution.vestiges import sweeper
-from evojax.genetics import budget, cluster_driven, synthesis
+from evojax.genetics import budget, cluster_driven, following, synthesis
 from evojax.learning import Network, apply_masks, linen
+from evojax.models import ResNet
 
 SHAPE = (6, 6, 1)
 SYNTHESIS = synthesis(cluster_driven(), budget(clusters=0.8, synapses=0.8))
@@ -203,3 +204,36 @@ def test_weights_do_not_matter_and_nothing_compiles_again(compilations):
         swept = run(other)
     assert count() == 0
     assert not swept["b"]["kernel"][:, :, 2].any()
+
+
+def test_a_factor_of_another_name_stops_the_signal_and_is_refused():
+    class Gamma(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(3, (3, 3), name="conv")(x)
+            x = x * self.param("gamma", nn.initializers.ones, (3,))
+            return nn.Dense(2, name="dense")(x.mean((1, 2)))
+
+    model = linen(Gamma())
+    plan = SYNTHESIS.layout(model.init(jax.random.key(0), SHAPE)[0])
+    with pytest.raises(ValueError, match="a factor that is not named scale"):
+        sweeper(model, plan, SHAPE)
+
+
+def test_a_dead_branch_of_a_residual_network_is_swept_with_its_normalisation():
+    model = linen(ResNet(blocks=1))
+    params, stats = model.init(jax.random.key(0), (8, 8, 3))
+    evolve = synthesis(
+        cluster_driven(), budget(clusters=0.8, synapses=0.8), following(model.norms((8, 8, 3)))
+    )
+    masks = jax.tree.map(np.array, evolve.ancestor(params))
+    first, second = (masks["stage1_block1"][name]["kernel"] for name in ("conv1", "conv2"))
+    first[:], second[:] = False, False
+    first[:, :, 0, 1] = True  # Into channel 1,
+    second[:, :, 2, 3] = True  # but out of channel 2: no signal passes.
+    plan = evolve.layout(params)
+    swept = sweeper(model, plan, (8, 8, 3))(Network(params, stats, masks))
+    block = jax.tree.map(np.asarray, swept["stage1_block1"])
+    assert not any(leaf.any() for leaf in jax.tree.leaves(block))
+    others = {name: tree for name, tree in swept.items() if name != "stage1_block1"}
+    assert all(np.asarray(leaf).all() for leaf in jax.tree.leaves(others))

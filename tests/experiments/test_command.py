@@ -268,6 +268,6 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
     status, out, _ = command(*longer)
     assert status == 0
     needs, goes_on, _ = out.split("\n", 2)
-    assert "520 parameters; training takes at most about" in needs
+    assert "520 parameters; training takes about" in needs
     assert goes_on.startswith("generation 2 of 3")
     assert read_lineage(tmp_path / "run")["generations"][0] == saved["generations"][0]

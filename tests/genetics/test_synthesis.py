@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import evojax
-from evojax.genetics import check_masks, layout
+from evojax.genetics import census, check_masks, layout, living
 
 
 def array(*shape, seed=0):
@@ -335,3 +335,33 @@ def test_vectors_named_bias_are_no_synapses_whatever_their_shape():
     roles = BUDGET.layout(params).roles
     assert roles["embed/embedding"] is None and roles["attend/bias"] is None
     assert roles["attend/kernel"] == evojax.Synapses()
+
+
+def test_normalisation_dies_with_its_channel_and_does_not_count():
+    params = {
+        "conv": {"kernel": jax.random.normal(jax.random.key(0), (3, 3, 4, 16))},
+        "norm": {"scale": jnp.ones(16), "bias": jnp.ones(16)},
+    }
+    rule = evojax.following({"norm/scale": "conv/kernel", "norm/bias": "conv/kernel", "no": "such"})
+    evolve = evojax.synthesis(evojax.cluster_driven(8.0), evojax.budget(total=0.05), rule)
+    masks = evolve.offspring(jax.random.key(1), params, evolve.ancestor(params))
+    kernel = np.asarray(masks["conv"]["kernel"])
+    channels = kernel.any((0, 1, 2))
+    assert 0 < channels.sum() < 16
+    np.testing.assert_array_equal(masks["norm"]["scale"], channels)
+    np.testing.assert_array_equal(masks["norm"]["bias"], channels)
+    plan = evolve.layout(params)
+    assert census(masks, plan).synapses == kernel.sum() <= 0.05 * 576
+    assert int(living(masks, plan)) == kernel.sum()
+
+
+def test_what_is_sampled_counts():
+    bias = evojax.Follows("dense/kernel", sampled=True, counted=False)
+
+    def rule(shapes):
+        return evojax.default_rule(shapes) | {"dense/bias": bias}
+
+    params = {"dense": {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}}
+    evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(total=0.5), rule)
+    with pytest.raises(ValueError, match="dense/bias is sampled and so a synapse, which counts"):
+        evolve.ancestor(params)

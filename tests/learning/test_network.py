@@ -89,3 +89,37 @@ def test_layers_of_the_tests_models(name, request):
         "normalised": ["conv", "dense"],
     }
     assert names == expected[name]
+
+
+def test_normalisation_belongs_to_the_layer_whose_very_output_it_takes():
+    class Norms(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            def norm(name):
+                return nn.BatchNorm(use_running_average=not train, name=name)
+
+            x = norm("first")(nn.Conv(4, (3, 3), name="conv")(x))
+            x = nn.Conv(4, (3, 3), name="block")(nn.relu(x))
+            x = norm("second")(x=x)
+            x = norm("after")(nn.relu(x))  # Of an activation: nobody's.
+            shared = norm("shared")
+            x = shared(nn.Conv(4, (1, 1), name="a")(x)) + shared(nn.Conv(4, (1, 1), name="b")(x))
+            return nn.Dense(3, name="dense")(x.mean((1, 2)))
+
+    assert linen(Norms()).norms((8, 8, 1)) == {
+        "first/scale": "conv/kernel", "first/bias": "conv/kernel",
+        "second/scale": "block/kernel", "second/bias": "block/kernel",
+    }  # fmt: skip
+
+
+def test_dropout_is_refused():
+    class Dropping(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            x = nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
+            return nn.Dense(3, name="dense")(x)
+
+    model = linen(Dropping())
+    params, stats = model.init(jax.random.key(0), (8, 8, 1))
+    with pytest.raises(ValueError, match="Dropping draws random numbers while it trains"):
+        model.forward(params, stats, jnp.ones((2, 8, 8, 1)), True)

@@ -8,7 +8,7 @@ import pytest
 
 from evojax.learning import Recipe
 from evojax.learning.masking import density
-from evojax.learning.recipe import learning_rate, optimizer
+from evojax.learning.recipe import compute_dtype, learning_rate, optimizer
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,10 @@ def test_optimizer_is_optaxs_own_at_a_constant_rate(name):
         update, ours = optimizer(recipe).update(grads, ours, params, progress=jnp.float32(0.3))
         expected, theirs = reference.update(grads, theirs, params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), update, expected)
+
+
+@pytest.mark.parametrize(("backend", "name"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_auto_computes_low_where_there_is_an_accelerator(monkeypatch, backend, name):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert compute_dtype(Recipe(compute_dtype="auto")) == jnp.dtype(name)
+    assert compute_dtype(Recipe(compute_dtype="bfloat16")) == jnp.dtype("bfloat16")
