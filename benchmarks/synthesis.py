@@ -26,6 +26,7 @@ from rich.table import Table
 
 import evojax
 from evojax.evolution.lineage import surroundings
+from evojax.files import replace
 
 SAMPLE = 1 << 17
 TRUNCATION = 0.05
@@ -260,8 +261,7 @@ def report(results: dict[str, dict], options: Options, environment: dict) -> Non
         "environment": environment,
         "result": results,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    replace(options.out, json.dumps(content, indent=1) + "\n")
     print(f"written: {options.out}")
 
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evojax.evolution.lineage import surroundings
+from evojax.files import replace
 from evojax.learning import Network, Recipe, linen, on_device, trainer
 from evojax.models import LeNet
 
@@ -182,8 +183,7 @@ def report(speeds: dict[str, list[float]], options: Options, environment: dict) 
         "environment": environment,
         "result": result,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    replace(options.out, json.dumps(content, indent=1) + "\n")
     print(f"written: {options.out}")
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from evojax.files import replace
 from evojax.genetics.trees import flatten
 from evojax.learning import Network
 
@@ -45,7 +46,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "network", tree)
         manifest = {**_manifest(tree), "files": _checksums(partial / "network")}
-        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
+        replace(partial / MANIFEST, json.dumps(manifest, indent=1))
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
     except Exception as error:
@@ -132,19 +133,6 @@ def _fit(network: Network, like: Network, place: Path) -> Network:
 
 def _kind(leaf: Any) -> tuple | None:  # noqa: ANN401
     return None if leaf is None else (tuple(leaf.shape), np.dtype(leaf.dtype))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, and onto the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _tree(network: Network) -> dict[str, Any]:

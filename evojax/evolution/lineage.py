@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import jax
 
-from evojax.evolution.checkpoints import write_text
 from evojax.evolution.record import SCHEMA, load
 from evojax.evolution.settings import Settings
+from evojax.files import replace
 from evojax.genetics import Census
 from evojax.learning import Layer
 
@@ -84,7 +84,7 @@ def open_run(
     with lock:
         _hold(lock, out)
         lineage = _resumed(out, config, dataset)
-        write_text(out / "config.json", json.dumps(config, indent=1))
+        replace(out / "config.json", json.dumps(config, indent=1))
         yield lineage
 
 
@@ -178,7 +178,7 @@ def read_lineage(run: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_lineage(run: Path, lineage: dict[str, Any]) -> None:
     """Writes lineage.json, whole or not at all."""
-    write_text(run / "lineage.json", json.dumps(lineage, indent=1, allow_nan=False))
+    replace(run / "lineage.json", json.dumps(lineage, indent=1, allow_nan=False))
 
 
 def new_lineage(

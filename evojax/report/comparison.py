@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from evojax.files import replace
 from evojax.report import text
 from evojax.report.style import (
     LIGHT,
@@ -33,7 +34,6 @@ from evojax.report.style import (
     short,
 )
 from evojax.report.tables import Column, Table
-from evojax.report.write import replace
 
 # Beyond a network that is so much smaller than asked for, the table says how small it is.
 NEAR = 1.02

@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evojax.evolution.record import Lineage, load
+from evojax.files import replace
 from evojax.report import figures, text
 from evojax.report.lineage import first_reaching, measures
 from evojax.report.paper import Published, published
 from evojax.report.tables import Column, Table
-from evojax.report.write import replace
 
 MARKED = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 BENCHMARK = re.compile(r"(<!-- benchmark: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from evojax.evolution.record import Lineage, load
+from evojax.files import replace
 from evojax.report import figures, page, tables
 from evojax.report.kernels import Network, chosen
 from evojax.report.paper import published
@@ -40,24 +39,6 @@ def write(run_dir: str | Path, restore: Restore | None = None) -> Path:
     replace(run_dir / "lineage.csv", tables.generations(lineage).csv().encode())
     html = page.render(lineage, published(lineage["experiment"]), drawn, left_out)
     return replace(run_dir / "report.html", html.encode())
-
-
-def replace(path: Path, content: bytes) -> Path:
-    """Makes `content` the file at `path`, creating its folder, in one step or not at all.
-
-    Raises:
-        OSError: It cannot be written; a former file at `path` is as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _draw(run_dir: Path, lineage: Lineage, restore: Restore) -> tuple[list[page.Drawn], list[str]]:

@@ -175,7 +175,7 @@ def raise_full(*_):
     ("where", "name", "broken"),
     [
         (ocp, "StandardCheckpointer", FullDisk),
-        (checkpoints, "write_text", raise_full),
+        (checkpoints, "replace", raise_full),
         (os, "replace", raise_full),
     ],
 )
@@ -216,13 +216,3 @@ def test_a_disk_that_fills_up(tiny_disk, capfd):
     for number in range(1, generation):
         identical(restore(tiny_disk, number), network)
     assert "Traceback" not in capfd.readouterr().err
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "lineage.json"
-    checkpoints.write_text(file, "old")
-    monkeypatch.setattr(os, "fsync", raise_full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.write_text(file, "new")
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from evojax import report
-from evojax.report.write import replace
 
 Make = Callable[..., dict[str, Any]]
 
@@ -93,33 +91,3 @@ def test_a_wrong_lineage_is_refused_before_anything_is_written(run: Path) -> Non
 def test_no_run_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere.lineage\.json: there is no such file"):
         report.write(tmp_path / "nowhere")
-
-
-def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: Any) -> None:
-    path = replace(tmp_path / "report.html", b"former")
-
-    def full(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        replace(path, b"latter")
-    assert path.read_bytes() == b"former"
-    assert _files(tmp_path) == {"report.html"}
-
-
-def test_an_interrupted_replacement_leaves_the_former_file(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
-    path = replace(tmp_path / "a" / "b.txt", b"former")
-
-    def interrupted(source: str, target: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        replace(path, b"latter")
-    assert path.read_bytes() == b"former"
-    assert _files(tmp_path) == {"a/b.txt"}

@@ -1,0 +1,39 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evojax.files import replace
+
+
+def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: Any) -> None:
+    path = replace(tmp_path / "report.html", "former")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace(path, b"latter")
+    assert path.read_bytes() == b"former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_replacement_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = replace(tmp_path / "a" / "b.txt", b"former")
+
+    def interrupted(source: str, target: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace(path, b"latter")
+    assert path.read_bytes() == b"former"
+    assert list(path.parent.iterdir()) == [path]
