@@ -241,8 +241,9 @@ def entry(
 ) -> dict[str, Any]:
     """A generation's entry: its counts and what was measured.
 
-    Multiply-accumulates count every living weight once per output position. Sparse bytes are
-    float32 values with, per layer, the smaller of a bitmask and 2- or 4-byte indices.
+    Multiply-accumulates count every living weight once per output position. Bytes are of what
+    counts as synapses, normalisation left out: float32, and the sparse ones with, per layer, the
+    smaller of a bitmask and 2- or 4-byte indices.
     """
     positions = {layer.name: layer.positions for layer in layers}
     record = {

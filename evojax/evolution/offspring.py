@@ -140,7 +140,8 @@ def _drawn(
 
     if size is None:
         return *draw(None), None
-    safe = min(1.0, world.efficiency(parent.masks) / size)
+    # A millionth less, for a share in float32 is as coarse as that.
+    safe = min(1.0, (1 - 1e-6) * world.efficiency(parent.masks) / size)
     return draw_to_size(draw, world.efficiency, safe, size, share)
 
 

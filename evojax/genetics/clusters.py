@@ -168,7 +168,7 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
     given = rule(shapes)
     _require_roles(given, shapes)
     roles = {path: _settled(given.get(path), given, shapes) for path in leaves}
-    members: dict[tuple[tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
+    members: dict[tuple[type, tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
     followers = {path: role for path, role in roles.items() if isinstance(role, Follows)}
     for path, role in roles.items():
         if isinstance(role, Synapses):
@@ -178,7 +178,7 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
             _require_channels(path, role, shapes, roles)
             axes = ()
         if isinstance(role, Synapses) or (isinstance(role, Follows) and role.sampled):
-            key = (shapes[path].shape, shapes[path].dtype, axes)
+            key = (type(role), shapes[path].shape, shapes[path].dtype, axes)
             members.setdefault(key, []).append(path)
     if not any(isinstance(role, Synapses) for role in roles.values()):
         raise ValueError(
@@ -186,7 +186,9 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
             f"or more axes; got {', '.join(roles) or 'an empty network'}. Pass a rule that "
             "gives a parameter the role Synapses()."
         )
-    groups = tuple(Group(shape, axes, tuple(paths)) for (shape, _, axes), paths in members.items())
+    groups = tuple(
+        Group(shape, axes, tuple(paths)) for (_, shape, _, axes), paths in members.items()
+    )
     return Layout(groups, followers, roles)
 
 

@@ -137,7 +137,8 @@ def magnitude() -> Encoding:
     """The control without chance: the strongest synapses of the whole network survive.
 
     Global magnitude pruning: strengths are compared across layers as they are. Its log-probability
-    is the logarithm of the strength, and only the order matters.
+    is the logarithm of the strength, and only the order matters. Strengths that have the same
+    logarithm in float32 draw lots for the last place.
     """
 
     def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:

@@ -66,7 +66,8 @@ def budget(
         clusters: in (0, 1].
         synapses: in (0, 1], within the surviving clusters.
         total: in (0, 1], in place of the two: each is its square root.
-        min_clusters: at least 1. A layer never falls below it; this goes before the cap.
+        min_clusters: at least 1. A layer never falls below it: this goes before the cap, which
+            the clusters that are kept so may exceed.
 
     Raises:
         ValueError: if a share or a number is out of range, or if `total` comes with the two.

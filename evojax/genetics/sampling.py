@@ -77,12 +77,17 @@ def log_margins(seeds: jax.Array, gene: Dna, log_fc: jax.Array, log_fs: jax.Arra
         log_fs: logarithm of F_s.
     """
     clusters = jnp.minimum(0.0, log_fc + gene.clusters)
-    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
-    own = _log_uniforms(seeds[:, 2:], synapses)
-    if clusters.shape == synapses.shape:
+    own = synapse_log_margins(seeds, gene, log_fs)
+    if clusters.shape == own.shape:
         # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
-        return own - (clusters + synapses)
-    return jnp.maximum(_log_uniforms(seeds[:, :2], clusters) - clusters, own - synapses)
+        return own - clusters
+    return jnp.maximum(_log_uniforms(seeds[:, :2], clusters) - clusters, own)
+
+
+def synapse_log_margins(seeds: jax.Array, gene: Dna, log_fs: jax.Array) -> jax.Array:
+    """Log-margins of a group's synapses within their clusters: F_s and Eq. 5 alone."""
+    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
+    return _log_uniforms(seeds[:, 2:], synapses) - synapses
 
 
 def ranked_log_margins(
@@ -127,6 +132,30 @@ def cap(margins: Sequence[jax.Array], limit: jax.Array) -> jax.Array:
         return count(*[margin < threshold for margin in margins])
 
     return search(count_below, limit, LOWEST_LOG_UNIFORM, 0.0, limit // 20_000)
+
+
+def thin(
+    margins: jax.Array,
+    own: jax.Array,
+    bounds: jax.Array,
+    threshold: jax.Array,
+    axes: tuple[int, ...],
+) -> jax.Array:
+    """Who survives where a floor lifts some parameters' thresholds above the network's.
+
+    The floor is one of clusters. Within a cluster that it lets live the synapses keep their own
+    draws, or else all those whose draw beats the cluster's would live; the likeliest one lives in
+    any case.
+
+    Args:
+        margins: log-margins of a group's synapses.
+        own: their log-margins within their clusters.
+        bounds: each parameter's threshold, broadcastable.
+        threshold: the network's.
+        axes: the axes that a cluster spans in one member.
+    """
+    likeliest = own == jnp.min(own, [axis + 1 for axis in axes], keepdims=True)
+    return (margins < bounds) & ((own < threshold) | likeliest)
 
 
 def floor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,15 @@ from evojax.genetics.clusters import (
 from evojax.genetics.encoding import Dna, Encoding
 from evojax.genetics.environment import Environment, require_share, share_of
 from evojax.genetics.reduction import count
-from evojax.genetics.sampling import cap, floor, log_margins, ranked_log_margins, words
+from evojax.genetics.sampling import (
+    cap,
+    floor,
+    log_margins,
+    ranked_log_margins,
+    synapse_log_margins,
+    thin,
+    words,
+)
 from evojax.genetics.trees import PyTree, flatten, path_hash
 
 LARGEST_LOG = 88.0
@@ -191,13 +200,16 @@ def _draw(
         log_fc, log_fs = environment.factors(genes, parent, extra, share, encoding.clustered)
     limit = jnp.maximum(share_of(parent, share) - extra, 0)
     seeds = _seeds(key, plan.groups)
+    pairs = list(zip(seeds, genes, strict=True))
+    owns: list[Callable[[], jax.Array] | None] = [None] * len(pairs)
     if encoding.ranked:
         margins = ranked_log_margins(seeds, genes, limit)
     else:
-        margins = [log_margins(*pair, log_fc, log_fs) for pair in zip(seeds, genes, strict=True)]
+        margins = [log_margins(*pair, log_fc, log_fs) for pair in pairs]
+        owns = [partial(synapse_log_margins, *pair, log_fs) for pair in pairs]
     capped = environment.capped or encoding.ranked
     threshold = cap(margins, limit) if capped else jnp.float32(0.0)
-    alive, rescued = _survivors(margins, threshold, marks, plan, environment.min_clusters)
+    alive, rescued = _survivors(margins, owns, threshold, marks, plan, environment.min_clusters)
     return Draw(
         masks=jax.tree.unflatten(structure, [alive.get(path) for path in leaves]),
         cluster_factor=jnp.exp(jnp.minimum(log_fc, LARGEST_LOG)),
@@ -214,8 +226,27 @@ def _seeds(key: jax.Array, groups: Sequence[Group]) -> list[jax.Array]:
     return jnp.split(words(key, jnp.array(hashes, jnp.uint32)), list(ends)[:-1])
 
 
+def _surviving(
+    margin: jax.Array,
+    own: Callable[[], jax.Array] | None,
+    bounds: jax.Array,
+    threshold: jax.Array,
+    axes: tuple[int, ...],
+) -> jax.Array:
+    """Masks of a group: what its floor lifts above the threshold is thinned by its own draws."""
+    limits = bounds.reshape(-1, *[1] * (margin.ndim - 1))
+    if own is None or not axes:  # A ranking, or synapses that are their own clusters.
+        return margin < limits
+    return jax.lax.cond(
+        jnp.any(bounds > threshold),
+        lambda: thin(margin, own(), limits, threshold, axes),
+        lambda: margin < limits,
+    )
+
+
 def _survivors(
     margins: Sequence[jax.Array],
+    owns: Sequence[Callable[[], jax.Array] | None],
     threshold: jax.Array,
     marks: Mapping[str, jax.Array],
     plan: Layout,
@@ -225,14 +256,14 @@ def _survivors(
     alive: dict[str, jax.Array] = {}
     channels: dict[str, jax.Array] = {}
     rescued = jnp.int32(0)
-    for group, margin in zip(plan.groups, margins, strict=True):
+    for group, margin, own in zip(plan.groups, margins, owns, strict=True):
         bounds = jnp.broadcast_to(threshold, len(group.paths))
         nearest = jnp.min(margin, axis=tuple(range(1, margin.ndim - 1)))
         if isinstance(plan.roles[group.paths[0]], Synapses):  # A layer may lose every bias.
             lowest = floor(margin, nearest, group.axes, min_clusters)
             rescued += jnp.sum(lowest > bounds, dtype=jnp.int32)
             bounds = jnp.maximum(lowest, bounds)
-        survives = margin < bounds.reshape(-1, *[1] * len(group.shape))
+        survives = _surviving(margin, own, bounds, threshold, group.axes)
         living = nearest < bounds[:, None]
         alive |= {path: survives[index] for index, path in enumerate(group.paths)}
         channels |= {path: living[index] for index, path in enumerate(group.paths)}

@@ -365,3 +365,52 @@ def test_what_is_sampled_counts():
     evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(total=0.5), rule)
     with pytest.raises(ValueError, match="dense/bias is sampled and so a synapse, which counts"):
         evolve.ancestor(params)
+
+
+@pytest.mark.parametrize("cluster", ["filter", "kernel"])
+def test_a_rescued_cluster_keeps_the_draws_of_its_synapses(cluster):
+    # A layer without strength beside a strong one: it would die out in nearly every draw.
+    params = {
+        "strong": {"kernel": jnp.asarray(np.random.default_rng(0).uniform(0.5, 1, (5, 5, 8, 16)))},
+        "weak": {"kernel": jnp.zeros((5, 5, 16, 4))},
+    }
+    evolve = evojax.synthesis(
+        evojax.cluster_driven(4.0, cluster=cluster), evojax.budget(clusters=0.3, synapses=0.5)
+    )
+    ancestor = evolve.ancestor(params)
+    draws = jax.vmap(lambda key: evolve.draw(key, params, ancestor))(
+        jax.random.split(jax.random.key(0), 200)
+    )
+    weak = np.asarray(draws.masks["weak"]["kernel"])
+    strong = np.asarray(draws.masks["strong"]["kernel"])
+    axes = (1, 2, 3) if cluster == "filter" else (1, 2)
+    living = weak.sum(axes).reshape(200, -1)
+    rescued = np.asarray(draws.rescued) > 0
+    assert rescued.sum() > 50
+    assert np.all((living[rescued] > 0).sum(1) == 1)  # One cluster, of which
+    # as many synapses live as Eq. 3 says (the likeliest one in any case).
+    probability = float(draws.synapse_factor[0]) * np.exp(-4.0)
+    size = weak[0].size // living.shape[1]
+    expected = size * probability + (1 - probability) ** size
+    kept = living[rescued].sum(1)
+    assert abs(kept.mean() - expected) < 5 * np.sqrt(expected / rescued.sum()) + 0.1
+    # So the cap is exceeded by what the floor keeps alone.
+    limit = int(0.15 * (5 * 5 * 8 * 16 + 5 * 5 * 16 * 4))
+    assert np.all(strong.sum((1, 2, 3, 4)) <= limit)
+
+
+def test_the_floor_holds_for_a_vector_of_synapses_beside_sampled_biases():
+    def rule(shapes):
+        roles = evojax.default_rule(shapes, sample_biases=True)
+        return roles | {"other/gain": evojax.Synapses()}
+
+    params = {
+        "dense": {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)},
+        "other": {"gain": jnp.ones(4)},
+    }
+    evolve = evojax.synthesis(evojax.cluster_driven(), evojax.constant(0.1, 0.1), rule)
+    masks = jax.vmap(lambda key: evolve.offspring(key, params, evolve.ancestor(params)))(
+        jax.random.split(jax.random.key(0), 100)
+    )
+    assert np.all(np.asarray(masks["other"]["gain"]).any(1))
+    assert not np.all(np.asarray(masks["dense"]["bias"]).any(1))
