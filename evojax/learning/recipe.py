@@ -24,6 +24,9 @@ class Recipe:
         schedule: what follows the warm-up.
         warmup: share of the training in which the learning rate rises linearly from 0.
         weight_decay: decoupled, on parameters of two or more axes.
+        l1: decoupled likewise: each step ends with soft thresholding by the learning rate times
+            this (proximal gradient descent), so that what is not needed is weak, and known to be,
+            before it is pruned.
         momentum: of SGD; Adam's first moment.
         label_smoothing: in [0, 1).
         batch_size: images per step; a training set smaller than that is one batch.
@@ -42,6 +45,7 @@ class Recipe:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.1
     weight_decay: float = 0.0
+    l1: float = 0.0
     momentum: float = 0.9
     label_smoothing: float = 0.0
     batch_size: int = 128
@@ -75,6 +79,7 @@ class Recipe:
         _require(
             0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "at least 0"
         )
+        _require(0 <= self.l1 < float("inf"), "l1", self.l1, "at least 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         _require(
             0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
@@ -154,8 +159,19 @@ def _scale_by_progress(recipe: Recipe) -> optax.GradientTransformationExtraArgs:
         density: jax.Array | float = 1.0,
         **extra: object,
     ) -> tuple[PyTree, optax.EmptyState]:
-        del params, extra
+        del extra
         rate = learning_rate(recipe, progress, density)
-        return jax.tree.map(lambda u: -rate * u, updates), state
+        updates = jax.tree.map(lambda u: -rate * u, updates)
+        if recipe.l1:
+            updates = jax.tree.map(
+                lambda u, p: _shrunk(p + u, rate * recipe.l1) - p if p.ndim > 1 else u,
+                updates, params,
+            )  # fmt: skip
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _shrunk(weights: jax.Array, by: jax.Array) -> jax.Array:
+    """Soft thresholding: towards 0 by so much, never across."""
+    return jnp.sign(weights) * jnp.maximum(jnp.abs(weights) - by, 0.0)

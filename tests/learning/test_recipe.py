@@ -24,6 +24,8 @@ from evojax.learning.recipe import compute_dtype, learning_rate, optimizer
         ("warmup", 1.0),
         ("warmup", -0.1),
         ("weight_decay", -1.0),
+        ("l1", -1e-3),
+        ("l1", float("nan")),
         ("weight_decay", float("inf")),
         ("momentum", 1.0),
         ("label_smoothing", 1.0),
@@ -97,6 +99,31 @@ def test_optimizer_is_optaxs_own_at_a_constant_rate(name):
         update, ours = optimizer(recipe).update(grads, ours, params, progress=jnp.float32(0.3))
         expected, theirs = reference.update(grads, theirs, params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), update, expected)
+
+
+def test_l1_shrinks_every_weight_towards_zero_and_never_across():
+    recipe = Recipe(optimizer="sgd", learning_rate=0.5, schedule="constant", warmup=0.0, l1=0.2)
+    params = {"w": jnp.array([[1.0, -1.0, 0.05, -0.05, 0.0]]), "b": jnp.array([1.0])}
+    grads = jax.tree.map(jnp.zeros_like, params)
+    tx = optimizer(recipe)
+    updates, _ = tx.update(grads, tx.init(params), params, progress=jnp.float32(0.3))
+    moved = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(moved["w"], [[0.9, -0.9, 0.0, 0.0, 0.0]], atol=1e-7)
+    np.testing.assert_array_equal(moved["b"], params["b"])
+
+
+def test_l1_ends_at_the_lassos_solution():
+    # Least squares with orthonormal inputs: the solution is the soft threshold of the targets.
+    recipe = Recipe(optimizer="sgd", learning_rate=0.1, schedule="constant", warmup=0.0, l1=0.3)
+    targets = jnp.array([[1.0, -0.7, 0.2, -0.1]])
+    tx = optimizer(recipe)
+    params = {"w": jnp.ones((1, 4))}
+    state = tx.init(params)
+    for _ in range(300):
+        grads = {"w": params["w"] - targets}
+        updates, state = tx.update(grads, state, params, progress=jnp.float32(0.3))
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params["w"], [[0.7, -0.4, 0.0, 0.0]], atol=1e-5)
 
 
 @pytest.mark.parametrize(("backend", "name"), [("cpu", "float32"), ("gpu", "bfloat16")])
