@@ -114,7 +114,9 @@ def test_l1_shrinks_every_weight_towards_zero_and_never_across():
 
 def test_l1_ends_at_the_lassos_solution():
     # Least squares with orthonormal inputs: the solution is the soft threshold of the targets.
-    recipe = Recipe(optimizer="sgd", learning_rate=0.1, schedule="constant", warmup=0.0, l1=0.3)
+    recipe = Recipe(
+        optimizer="sgd", learning_rate=0.1, schedule="constant", warmup=0.0, momentum=0.0, l1=0.3
+    )
     targets = jnp.array([[1.0, -0.7, 0.2, -0.1]])
     tx = optimizer(recipe)
     params = {"w": jnp.ones((1, 4))}
