@@ -18,7 +18,7 @@ with the same learning rate in every step, same sizes. What differs is what is c
   falls; whether that suits narrow networks is open, so rows of their own keep the dense network's.
 
 A finished run is not run again. Processes share the work by --seeds or --only; a last call without
---only collects. 240,000 training images a run, at most four minutes on one core; 15 runs.
+--only collects. 240,000 training images a run, at most four minutes on one core; 18 runs.
 """
 
 import json
@@ -39,9 +39,9 @@ from rich.console import Console
 
 from evojax.data import Dataset
 from evojax.evolution.lineage import surroundings
+from evojax.files import replace as write
 from evojax.learning import Recipe, on_device
 from evojax.report.comparison import publish, read
-from evojax.report.write import replace as write
 
 try:
     import torch
@@ -137,10 +137,12 @@ def channels(net: nn.Module, limit: int, *, ranked_globally: bool) -> bool:
 
 RECIPE = methods.BASE.recipe
 DENSE_RATE = replace(RECIPE, sparse_rate=0.0)
+NO_L1 = replace(RECIPE, l1=0.0)
 RANKED = partial(channels, ranked_globally=True)
 UNIFORM = partial(channels, ranked_globally=False)
 PEERS = {
     "torch.nn.utils.prune": Peer(global_magnitude, RECIPE),
+    "torch.nn.utils.prune, no l1": Peer(global_magnitude, NO_L1),
     "Torch-Pruning, global": Peer(RANKED, RECIPE),
     "Torch-Pruning, global, dense rate": Peer(RANKED, DENSE_RATE),
     "Torch-Pruning, uniform": Peer(UNIFORM, RECIPE),

@@ -100,6 +100,16 @@ def fit(
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(images[rows]), labels[rows]).backward()
             optimizer.step()
+            if recipe.l1:
+                soften(net, rate * recipe.l1)
+
+
+@torch.no_grad()
+def soften(net: nn.Module, by: float) -> None:
+    """Soft thresholding of all weights, biases left out."""
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            parameter.copy_(nn.functional.softshrink(parameter, by))
 
 
 @torch.no_grad()

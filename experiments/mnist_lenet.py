@@ -8,9 +8,10 @@ same training:
     python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\
         --clusters 0.8 --synapses 0.8 --sizes --sweep False --generations 13 --max-drop 100
 
-and the controls at the same sizes, with the same litters (magnitude, random, synapse_driven):
+and the controls at the same sizes, with the same training (magnitude, random, synapse_driven):
 
-    python experiments/mnist_lenet.py --out runs/random --encoding random --max-drop 100
+    python experiments/mnist_lenet.py --out runs/magnitude --encoding magnitude \\
+        --generations 12 --max-drop 100
 """
 
 import sys
@@ -28,12 +29,12 @@ DEFAULTS = Options(
         generations=15,
         sizes=(2.3, 5.2, 12.1, 22.0, 32.3, 40, 50, 62.8, 78, 98, 125.1, 157, 197, 250.1),
         epochs=(2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 10, 3, 3, 8),
-        selection_pressure=16.0,
-        clusters=0.9,
-        synapses=0.9,
+        selection_pressure=25.0,
+        clusters=0.97,
+        synapses=0.83,
         sweep=True,
         litter=32,
-        recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, batch_size=32),
+        recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, l1=0.01, batch_size=32),
     ),
 )
 

@@ -94,7 +94,7 @@ def test_killed_at_ten_random_moments_it_ends_the_same(start, tmp_path):
             process = start(out)
             if kills < KILLS:
                 wait_for(process, out, kills % 6)
-                process.join(moments.uniform(0.0, seconds / 6))
+                process.join(moments.uniform(0.0, seconds / 20))
             else:
                 process.join(300)
             finished = process.exitcode is not None
