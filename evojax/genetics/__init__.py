@@ -20,6 +20,7 @@ from evojax.genetics.encoding import (
     synapse_driven,
 )
 from evojax.genetics.environment import Environment, budget, constant
+from evojax.genetics.mating import Mating, gene_tagged
 from evojax.genetics.synthesis import Draw, Synthesis, synthesis
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Follows",
     "LayerCensus",
     "Layout",
+    "Mating",
     "Rule",
     "Synapses",
     "Synthesis",
@@ -41,6 +43,7 @@ __all__ = [
     "constant",
     "default_rule",
     "following",
+    "gene_tagged",
     "layout",
     "living",
     "magnitude",

@@ -33,7 +33,20 @@ class Dna(NamedTuple):
     synapses: PyTree
 
 
-Encode = Callable[[jax.Array, jax.Array, tuple[int, ...]], Dna]
+class Strengths(NamedTuple):
+    """How strong one parameter's clusters and synapses are; -inf where there is none.
+
+    Attributes:
+        clusters: one strength per cluster, the cluster's axes kept with length 1.
+        synapses: one strength per synapse.
+        cluster_unit: what a cluster's strength is measured by, a scalar: Z of Eq. 4.
+        synapse_unit: what a synapse's strength is measured by, a scalar: z of Eq. 5.
+    """
+
+    clusters: jax.Array
+    synapses: jax.Array
+    cluster_unit: jax.Array
+    synapse_unit: jax.Array
 
 
 class Encoding(NamedTuple):
@@ -42,8 +55,8 @@ class Encoding(NamedTuple):
     Attributes:
         name: what tables and figures call it.
         cluster: cluster kind (see `evojax.genetics.clusters`).
-        encode: ``(weights, mask, axes) -> Dna`` of log-probabilities for one parameter, ``-inf``
-            where the parent has no synapse or no cluster.
+        strengths: ``(weights, mask, axes) -> Strengths`` of one parameter.
+        probabilities: ``(strengths) -> Dna`` of log-probabilities, -inf where there is none.
         ranked: the most probable synapses of the network survive, instead of a random draw.
         clustered: whether clusters are drawn at all. Where they are not, there is no cluster
             factor and the environment's whole share is the synapses' (Eq. 2 in place of Eq. 3).
@@ -51,7 +64,8 @@ class Encoding(NamedTuple):
 
     name: str
     cluster: str
-    encode: Encode
+    strengths: Callable[[jax.Array, jax.Array, tuple[int, ...]], Strengths]
+    probabilities: Callable[[Strengths], Dna]
     ranked: bool = False
     clustered: bool = True
 
@@ -86,19 +100,22 @@ def cluster_driven(
         raise ValueError(f"truncation must lie in [0, 1); got {truncation}")
     cluster_axes(cluster, 2)
 
-    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
         strength = _strength(weights, mask, signed)
         z = _largest_strength(weights, mask)
         strong = (jnp.abs(strength) >= truncation * z) & (strength > -jnp.inf)
         sums = jnp.sum(jnp.where(strong, strength, 0.0), axes, keepdims=True)
         most = largest(jnp.abs(sums)) if axes else z  # A synapse that is its own cluster.
         living = jnp.where(jnp.any(mask, axes, keepdims=True), sums, -jnp.inf)
+        return Strengths(living, strength, most, z)
+
+    def probabilities(strengths: Strengths) -> Dna:
         return Dna(
-            clusters=_log_probability(living, most, selection_pressure),
-            synapses=_log_probability(strength, z, selection_pressure),
+            _log_probability(strengths.clusters, strengths.cluster_unit, selection_pressure),
+            _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
         )
 
-    return Encoding("cluster_driven", cluster, encode)
+    return Encoding("cluster_driven", cluster, strengths, probabilities)
 
 
 def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> Encoding:
@@ -109,13 +126,19 @@ def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> 
     """
     _require_pressure(selection_pressure)
 
-    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
         strength = _strength(weights, mask, signed)
-        z = _largest_strength(weights, mask)
-        synapses = _log_probability(strength, z, selection_pressure)
-        return Dna(_certain(jnp.any(mask, axes, keepdims=True)), synapses)
+        return _even(mask, axes)._replace(
+            synapses=strength, synapse_unit=_largest_strength(weights, mask)
+        )
 
-    return Encoding("synapse_driven", "synapse", encode, clustered=False)
+    def probabilities(strengths: Strengths) -> Dna:
+        return Dna(
+            _certain(strengths.clusters),
+            _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
+        )
+
+    return Encoding("synapse_driven", "synapse", strengths, probabilities, clustered=False)
 
 
 def random(cluster: str = "synapse") -> Encoding:
@@ -126,11 +149,14 @@ def random(cluster: str = "synapse") -> Encoding:
     """
     cluster_axes(cluster, 2)
 
-    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
         del weights
-        return Dna(_certain(jnp.any(mask, axes, keepdims=True)), _certain(mask))
+        return _even(mask, axes)
 
-    return Encoding("random", cluster, encode, clustered=cluster != "synapse")
+    def probabilities(strengths: Strengths) -> Dna:
+        return Dna(_certain(strengths.clusters), _certain(strengths.synapses))
+
+    return Encoding("random", cluster, strengths, probabilities, clustered=cluster != "synapse")
 
 
 def magnitude() -> Encoding:
@@ -141,14 +167,17 @@ def magnitude() -> Encoding:
     logarithm in float32 draw lots for the last place.
     """
 
-    def encode(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Dna:
+    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
         strength = jnp.abs(weights.astype(jnp.float32))
-        # A living synapse of strength 0 ranks last but stays in the ranking.
-        synapses = jnp.log(jnp.maximum(strength, jnp.finfo(jnp.float32).tiny))
-        alive = jnp.any(mask, axes, keepdims=True)
-        return Dna(_certain(alive), jnp.where(mask, synapses, -jnp.inf))
+        return _even(mask, axes)._replace(synapses=jnp.where(mask, strength, -jnp.inf))
 
-    return Encoding("magnitude", "synapse", encode, ranked=True, clustered=False)
+    def probabilities(strengths: Strengths) -> Dna:
+        # A living synapse of strength 0 ranks last but stays in the ranking.
+        logs = jnp.log(jnp.maximum(strengths.synapses, jnp.finfo(jnp.float32).tiny))
+        alive = strengths.synapses > -jnp.inf
+        return Dna(_certain(strengths.clusters), jnp.where(alive, logs, -jnp.inf))
+
+    return Encoding("magnitude", "synapse", strengths, probabilities, ranked=True, clustered=False)
 
 
 def _require_pressure(selection_pressure: float) -> None:
@@ -182,5 +211,12 @@ def _log_probability(strength: jax.Array, most: jax.Array, pressure: float) -> j
     return jnp.minimum(pressure * (share - 1.0), 0.0)
 
 
-def _certain(alive: jax.Array) -> jax.Array:
-    return jnp.where(alive, 0.0, -jnp.inf)
+def _even(mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
+    """All of a parent's clusters and synapses equally strong."""
+    clusters = jnp.where(jnp.any(mask, axes, keepdims=True), 1.0, -jnp.inf)
+    return Strengths(clusters, jnp.where(mask, 1.0, -jnp.inf), jnp.float32(1), jnp.float32(1))
+
+
+def _certain(strength: jax.Array) -> jax.Array:
+    """The logarithm of probability 1 where there is any strength."""
+    return jnp.where(strength > -jnp.inf, 0.0, -jnp.inf)

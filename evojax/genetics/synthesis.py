@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from evojax.genetics.clusters import (
 )
 from evojax.genetics.encoding import Dna, Encoding
 from evojax.genetics.environment import Environment, require_share, share_of
+from evojax.genetics.mating import Mating
 from evojax.genetics.reduction import count
 from evojax.genetics.sampling import (
     cap,
@@ -76,7 +77,12 @@ class Synthesis(NamedTuple):
     layout: Callable[[PyTree], Layout]
 
 
-def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default_rule) -> Synthesis:
+def synthesis(
+    encoding: Encoding,
+    environment: Environment,
+    rule: Rule = default_rule,
+    mating: Mating | None = None,
+) -> Synthesis:
     """Offspring synthesis from an encoding and an environment (Shafiee & Wong 2016, Eq. 3).
 
     Keys are explicit and reach each parameter by `jax.random.fold_in` of a hash of its path: adding
@@ -87,6 +93,8 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
         encoding: how weights become probabilities.
         environment: how many clusters and synapses may survive.
         rule: which parameters carry synapses.
+        mating: how several parents mate. All arrays given to `dna`, `offspring` and `draw` then
+            have one more axis, the first: the parents. Shares are of what the parents can pass on.
 
     Returns:
         The functions; each raises ValueError where masks do not fit the parameters or nothing
@@ -116,12 +124,11 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
 
     @jax.jit
     def jitted_dna(params: PyTree, masks: PyTree) -> Dna:
-        plan = plan_of(params)
+        plan = plan_of(_one(params, mating))
         leaves, structure = flatten(params)
-        marks, _ = flatten(masks)
         clusters, synapses = {}, {}
-        for group in plan.groups:
-            gene = _encode(encoding, group, _stack(leaves, group), _stack(marks, group))
+        genes, _ = _inherited(params, masks, plan, encoding, mating)
+        for group, gene in zip(plan.groups, genes, strict=True):
             for index, path in enumerate(group.paths):
                 clusters[path] = jnp.exp(gene.clusters[index])
                 synapses[path] = jnp.exp(gene.synapses[index])
@@ -133,16 +140,19 @@ def synthesis(encoding: Encoding, environment: Environment, rule: Rule = default
     @jax.jit
     def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None) -> Draw:
         allowed = environment.share if share is None else share
-        return _draw(key, params, masks, allowed, plan_of(params), encoding, environment)
+        plan = plan_of(_one(params, mating))
+        genes, marks = _inherited(params, masks, plan, encoding, mating)
+        structure = jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
+        return _draw(key, genes, marks, structure, allowed, plan, encoding, environment)
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
-        check_masks(params, masks, plan_of(params))
+        check_masks(params, masks, plan_of(_one(params, mating)))
         return jitted_dna(params, masks)
 
     def draw(
         key: jax.Array, params: PyTree, masks: PyTree, share: float | jax.Array | None = None
     ) -> Draw:
-        check_masks(params, masks, plan_of(params))
+        check_masks(params, masks, plan_of(_one(params, mating)))
         if isinstance(share, float | int):
             require_share("share", share)
         return jitted_draw(key, params, masks, share)
@@ -169,27 +179,73 @@ def _stack(leaves: Mapping[str, jax.Array], group: Group) -> jax.Array:
     return jnp.stack(members) if len(members) > 1 else jnp.asarray(members[0])[None]
 
 
-def _encode(encoding: Encoding, group: Group, weights: jax.Array, masks: jax.Array) -> Dna:
+def _one(params: PyTree, mating: Mating | None) -> PyTree:
+    """The parameters of one parent, as far as their shapes go.
+
+    Raises:
+        ValueError: if parents mate, but not every array has them on its first axis.
+    """
+    if mating is None:
+        return params
+    numbers = {path: jnp.shape(leaf)[:1] for path, leaf in flatten(params)[0].items()}
+    if len(set(numbers.values())) > 1 or () in numbers.values() or (0,) in numbers.values():
+        raise ValueError(
+            "several parents mate: expected every array to have them on its first axis, at least "
+            f"one and the same number everywhere; got {numbers}. Stack them with "
+            "jax.tree.map(lambda *leaves: jnp.stack(leaves), *parents)."
+        )
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf)), params
+    )
+
+
+def _inherited(
+    params: PyTree, masks: PyTree, plan: Layout, encoding: Encoding, mating: Mating | None
+) -> tuple[list[Dna], dict[str, jax.Array]]:
+    """What offspring inherit: the groups' log-probabilities, and masks of all that may live."""
+    leaves, _ = flatten(params)
+    marks, _ = flatten(masks)
+    genes = []
+    for group in plan.groups:
+        genes.append(_encode(encoding, mating, group, _stack(leaves, group), _stack(marks, group)))
+    if mating is not None:
+        for path in plan.followers:
+            marks[path] = mating.shared(marks[path])
+        for group, gene in zip(plan.groups, genes, strict=True):
+            alive = (gene.clusters > -jnp.inf) & (gene.synapses > -jnp.inf)
+            marks |= {path: alive[index] for index, path in enumerate(group.paths)}
+    return genes, marks
+
+
+def _encode(
+    encoding: Encoding,
+    mating: Mating | None,
+    group: Group,
+    weights: jax.Array,
+    masks: jax.Array,
+) -> Dna:
     """Log-probabilities of a group's stacked members."""
-    return jax.vmap(lambda w, mask: encoding.encode(w, mask, group.axes))(weights, masks)
+
+    def gene(weights: jax.Array, mask: jax.Array) -> Dna:
+        if mating is None:
+            return encoding.probabilities(encoding.strengths(weights, mask, group.axes))
+        parents = jax.vmap(lambda w, m: encoding.strengths(w, m, group.axes))(weights, mask)
+        return encoding.probabilities(mating.strengths(parents))
+
+    return jax.vmap(gene)(weights, masks)
 
 
 def _draw(
     key: jax.Array,
-    params: PyTree,
-    masks: PyTree,
+    genes: Sequence[Dna],
+    marks: Mapping[str, jax.Array],
+    structure: Any,  # noqa: ANN401
     share: float | jax.Array,
     plan: Layout,
     encoding: Encoding,
     environment: Environment,
 ) -> Draw:
-    leaves, structure = flatten(params)
-    marks, _ = flatten(masks)
     stacks = [_stack(marks, group) for group in plan.groups]
-    genes = [
-        _encode(encoding, group, _stack(leaves, group), stack)
-        for group, stack in zip(plan.groups, stacks, strict=True)
-    ]
     undrawn = [
         marks[path] for path, role in plan.followers.items() if role.counted and not role.sampled
     ]
@@ -211,7 +267,7 @@ def _draw(
     threshold = cap(margins, limit) if capped else jnp.float32(0.0)
     alive, rescued = _survivors(margins, owns, threshold, marks, plan, environment.min_clusters)
     return Draw(
-        masks=jax.tree.unflatten(structure, [alive.get(path) for path in leaves]),
+        masks=jax.tree.unflatten(structure, [alive.get(path) for path in marks]),
         cluster_factor=jnp.exp(jnp.minimum(log_fc, LARGEST_LOG)),
         synapse_factor=jnp.exp(jnp.minimum(log_fs, LARGEST_LOG)),
         capped=(threshold < 0.0) & (not encoding.ranked),
