@@ -17,7 +17,7 @@ from typing import IO, Any
 import jax
 
 from evojax.evolution.record import SCHEMA, load
-from evojax.evolution.settings import Settings
+from evojax.evolution.settings import Settings, epochs_of, size_of
 from evojax.files import replace
 from evojax.genetics import Census
 from evojax.learning import Layer
@@ -73,7 +73,8 @@ def open_run(
     Raises:
         RunFolderError: as `check_folder`; or if another process works there, the record is damaged,
             or the run is of another configuration or of other data (the differing fields are
-            named). A larger number of generations continues a run.
+            named). What concerns later generations only may differ: their number, and their entries
+            in epochs and sizes.
     """
     check_folder(out)
     try:
@@ -104,15 +105,11 @@ def _hold(lock: IO[str], out: Path) -> None:
 
 def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any] | None:
     """The lineage of a run to continue; ``None`` where no generation was finished yet."""
-    changes = {}
-    if (out / "config.json").exists():
-        changes = _changes(_read(out / "config.json"), config)
-    if changes.get("experiment", ("", ""))[0] is ABSENT:
+    there = _read(out / "config.json") if (out / "config.json").exists() else config
+    if "experiment" not in there:
         raise RunFolderError(
             f"--out {out} holds a config.json that is not of a run of evojax. Name a new folder."
         )
-    if changes.keys() == {"generations"} and _more(*changes["generations"]):
-        changes = {}
     if not (out / "lineage.json").exists():
         # Before the first generation a run binds to nothing: its settings may be mended.
         if (out / "generations" / "002").exists():
@@ -122,8 +119,24 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
             )
         return None
     lineage = read_lineage(out)
+    finished = len(lineage["generations"])
+    decided = _changes(_decided(there, finished), _decided(config, finished))
+    changes = {n: pair for n, pair in _changes(there, config).items() if n in decided}
     _refuse(out, changes | _changes(lineage["dataset"], dataset))
     return lineage
+
+
+def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:
+    """What of a configuration the finished generations depend on."""
+    try:
+        epochs, sizes = tuple(config["epochs"]), tuple(config["sizes"])
+        return config | {
+            "generations": min(config["generations"], finished),
+            "epochs": [epochs_of(epochs, number) for number in range(1, finished + 1)],
+            "sizes": [size_of(sizes, number) for number in range(1, finished + 1)],
+        }
+    except (KeyError, TypeError, IndexError):  # Not a configuration of ours; it will differ.
+        return config
 
 
 def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
@@ -150,10 +163,6 @@ def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any,
 
 def _told(value: object) -> str:
     return "absent" if value is ABSENT else repr(value)
-
-
-def _more(there: object, now: int) -> bool:
-    return isinstance(there, int) and there < now
 
 
 def _unwritable(out: Path, error: OSError) -> RunFolderError:

@@ -117,12 +117,11 @@ class Settings:
 
     def epochs_of(self, generation: int) -> int:
         """How many epochs a generation trains for."""
-        return self.epochs[min(generation, len(self.epochs)) - 1]
+        return epochs_of(self.epochs, generation)
 
     def size_of(self, generation: int) -> float | None:
         """The architectural efficiency that a generation must reach, if the settings name one."""
-        index = generation - 2
-        return self.sizes[index] if 0 <= index < len(self.sizes) else None
+        return size_of(self.sizes, generation)
 
     def synthesis(self, norms: Mapping[str, str] = MappingProxyType({})) -> genetics.Synthesis:
         """The synthesis that these settings describe.
@@ -162,6 +161,17 @@ class Settings:
                     self.clusters, self.synapses, min_clusters=self.min_clusters
                 )
         raise ValueError(f"environment must be budget or constant; got {self.environment!r}")
+
+
+def epochs_of(epochs: tuple[int, ...], generation: int) -> int:
+    """The entry of `Settings.epochs` for a generation."""
+    return epochs[min(generation, len(epochs)) - 1]
+
+
+def size_of(sizes: tuple[float, ...], generation: int) -> float | None:
+    """The entry of `Settings.sizes` for a generation; the ancestor has none."""
+    index = generation - 2
+    return sizes[index] if 0 <= index < len(sizes) else None
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

@@ -73,21 +73,50 @@ def test_another_configuration_is_refused_with_its_fields(run):
     before = tree(run)
     with pytest.raises(RunFolderError) as error:
         opened(run, other)
-    assert (
-        "(generations: 3 there, 2 now, recipe.learning_rate: 0.01 there, 0.02 now, "
-        "seed: 0 there, 5 now)" in str(error.value)
-    )
+    assert "(recipe.learning_rate: 0.01 there, 0.02 now, seed: 0 there, 5 now)" in str(error.value)
     assert tree(run) == before
 
 
-def test_more_generations_continue_a_run(run, records):
-    config = CONFIG | {"generations": 5}
-    assert opened(run, config)["generations"] == records
-    assert json.loads((run / "config.json").read_text()) == config
-    with pytest.raises(RunFolderError, match=r"\(generations: 5 there, 4 now\)"):
-        opened(run, CONFIG | {"generations": 4})
-    with pytest.raises(RunFolderError, match=r"\(generations: 5 there, 6 now, seed: 0 .* 1 now\)"):
-        opened(run, CONFIG | {"generations": 6, "seed": 1})
+THREE = CONFIG | {"epochs": [1], "sizes": [2.0, 4.0]}
+
+
+@pytest.fixture
+def three(run, make):
+    """A run with three finished generations, of one epoch each and of two sizes."""
+    (run / "config.json").write_text(json.dumps(THREE))
+    write_lineage(run, read_lineage(run) | {"generations": make(3)["generations"]})
+    return run
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"generations": 5},
+        {"epochs": [1, 1, 1, 7]},
+        {"sizes": [2.0, 4.0, 9.0]},
+        {"generations": 9, "epochs": [1, 1, 1, 2, 3], "sizes": [2.0, 4.0, 9.0, 12.0]},
+    ],
+)
+def test_the_future_of_a_run_may_change(three, later):
+    assert opened(three, THREE | later) == read_lineage(three)
+    assert json.loads((three / "config.json").read_text()) == THREE | later
+
+
+@pytest.mark.parametrize(
+    ("past", "message"),
+    [
+        ({"generations": 2}, r"\(generations: 3 there, 2 now\)"),
+        ({"generations": 6, "seed": 1}, r"\(seed: 0 there, 1 now\)"),
+        ({"epochs": [1, 1, 2]}, r"\(epochs: \[1\] there, \[1, 1, 2\] now\)"),
+        ({"sizes": [2.0, 5.0]}, r"\(sizes: \[2.0, 4.0\] there, \[2.0, 5.0\] now\)"),
+        ({"sizes": [2.0]}, r"\(sizes: \[2.0, 4.0\] there, \[2.0\] now\)"),
+    ],
+)
+def test_the_past_of_a_run_may_not(three, past, message):
+    before = tree(three)
+    with pytest.raises(RunFolderError, match=message):
+        opened(three, THREE | past)
+    assert tree(three) == before
 
 
 def test_other_images_of_the_same_name_are_refused(run):
