@@ -26,9 +26,12 @@ DEFAULTS = Options(
     out=Path("runs/mnist_lenet"),
     data="mnist",
     settings=Settings(
-        generations=15,
-        sizes=(2.3, 5.2, 12.1, 22.0, 32.3, 40, 50, 62.8, 78, 98, 125.1, 157, 197, 250.1),
-        epochs=(2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 10, 3, 3, 8),
+        generations=18,
+        sizes=(
+            2.3, 5.2, 12.1, 22.0, 32.3, 40, 50, 62.8, 78, 98,
+            125.1, 140, 157, 176, 197, 222, 250.1,
+        ),
+        epochs=(2, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4, 10, 5, 5, 5, 5, 5, 10),
         selection_pressure=25.0,
         clusters=0.97,
         synapses=0.83,
@@ -36,7 +39,7 @@ DEFAULTS = Options(
         litter=32,
         recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, l1=0.01, batch_size=32),
     ),
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(run("mnist_lenet", LeNet, DEFAULTS, __doc__))
