@@ -237,7 +237,7 @@ def collect(options: Options) -> int:
             place = folder(options, name, seed)
             done = (place / "lineage.json").exists()
             lineage = read_lineage(place) if done else {"status": "running"}
-            unfinished += lineage["status"] == "running"
+            unfinished += lineage["status"].startswith(("running", "interrupted"))
             lineages.append(lineage)
         settings = {k: asdict(v) if is_dataclass(v) else v for k, v in changes.items()}
         methods.append({"name": name, "settings": settings, "runs": lineages})

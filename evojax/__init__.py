@@ -22,7 +22,7 @@ from evojax.genetics import (
     synapse_driven,
     synthesis,
 )
-from evojax.learning import freeze_pruned
+from evojax.learning import apply_masks, freeze_pruned
 
 __all__ = [
     "__version__",
@@ -34,6 +34,7 @@ __all__ = [
     "Mating",
     "Synapses",
     "Synthesis",
+    "apply_masks",
     "budget",
     "census",
     "cluster_driven",

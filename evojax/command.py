@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,7 @@ def run(
         The process's exit status: 0, 2 for bad input, 1 where the run could not go on, 130 where
         it was interrupted.
     """
+    out = None
     try:
         options = tyro.cli(
             Options,
@@ -78,6 +80,7 @@ def run(
             subset=options.subset,
         )
         model = linen(make_model(dataset.classes))
+        out = options.out
         with report.progress() as watch:
             lineage = evolve(
                 settings, model, dataset, options.out,
@@ -103,12 +106,21 @@ def run(
             f"again:\n  {_command()}",
             file=sys.stderr,
         )
+        _report_so_far(out)
         return 130
     console = Console()
     console.print(tables.generations(lineage).rich())
     console.print(tables.layers(lineage, published(experiment)).rich())
-    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True, markup=False)
     return 0
+
+
+def _report_so_far(out: Path | None) -> None:
+    """Reports the generations that an interrupted run has finished, if there are any."""
+    if out is not None and (out / "lineage.json").exists():
+        # Somebody is in a hurry, and nothing depends on this.
+        with suppress(OSError, ValueError, KeyboardInterrupt):
+            print(f"Report so far: {report.write(out)}", file=sys.stderr)
 
 
 def _command() -> str:

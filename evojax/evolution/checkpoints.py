@@ -40,6 +40,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
     partial = place.with_name(f".{place.name}.partial")
     tree = _tree(jax.device_get(network))
     try:
+        _require_ours(place)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _require_room(partial, tree)
@@ -58,11 +59,22 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
     return place
 
 
+def _require_ours(place: Path) -> None:
+    """What a former save left may be overwritten; what somebody else put there may not."""
+    if place.exists() and not (place / MANIFEST).exists():
+        raise FileExistsError(errno.EEXIST, "there is something that evojax did not write")
+
+
 def _require_room(place: Path, tree: dict[str, Any]) -> None:
     """Fails before Orbax does, whose threads print many tracebacks when a disk is full."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     if shutil.disk_usage(place).free < 2 * size + (1 << 16):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def fingerprint(network: Network) -> int:
+    """CRC-32 of all arrays with their paths, shapes and dtypes: which network it is."""
+    return zlib.crc32(json.dumps(_manifest(_tree(network)), sort_keys=True).encode())
 
 
 def restore(run: str | os.PathLike[str], generation: int, like: Network | None = None) -> Network:
@@ -80,12 +92,12 @@ def restore(run: str | os.PathLike[str], generation: int, like: Network | None =
     place = folder(run, generation).absolute()
     try:
         manifest = json.loads((place / MANIFEST).read_text())
-        if not any(path.startswith("params/") for path in manifest):
-            raise ValueError(f"its {MANIFEST} names no parameters")
+        if "files" not in manifest or not any(path.startswith("params/") for path in manifest):
+            raise ValueError(f"its {MANIFEST} names no parameters, or no files")
         # Files first: what Orbax says of a damaged one is long, and its threads print tracebacks.
         files = _checksums(place / "network")
         if damaged := [
-            name for name, crc in manifest.pop("files", {}).items() if files.get(name) != crc
+            name for name, crc in manifest.pop("files").items() if files.get(name) != crc
         ]:
             raise ValueError(f"damaged or missing: {', '.join(damaged)}")
         target = {

@@ -17,6 +17,19 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class RunContinued:
+    """A run goes on that had been interrupted, or that is asked for more.
+
+    Attributes:
+        generation: the number of the last one that is finished.
+        out: where it lies.
+    """
+
+    generation: int
+    out: str
+
+
+@dataclass(frozen=True)
 class GenerationStarted:
     """Training of a generation begins.
 
@@ -65,5 +78,7 @@ class RunFinished:
     out: str
 
 
-Event = RunStarted | GenerationStarted | EpochFinished | GenerationFinished | RunFinished
+Event = (
+    RunStarted | RunContinued | GenerationStarted | EpochFinished | GenerationFinished | RunFinished
+)
 Watch = Callable[[Event], None]

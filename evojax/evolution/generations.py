@@ -14,7 +14,13 @@ import numpy as np
 from evojax.data import Dataset
 from evojax.evolution import checkpoints
 from evojax.evolution.checkpoints import CheckpointError
-from evojax.evolution.events import GenerationFinished, RunFinished, RunStarted, Watch
+from evojax.evolution.events import (
+    GenerationFinished,
+    RunContinued,
+    RunFinished,
+    RunStarted,
+    Watch,
+)
 from evojax.evolution.lineage import (
     configuration,
     entry,
@@ -25,7 +31,14 @@ from evojax.evolution.lineage import (
 )
 from evojax.evolution.offspring import Candidate, candidate
 from evojax.evolution.settings import Settings
-from evojax.evolution.world import World, census_of, data_record, make_world, memory_of
+from evojax.evolution.world import (
+    World,
+    census_of,
+    check_model,
+    data_record,
+    make_world,
+    memory_of,
+)
 from evojax.learning import Model, Network, NonFiniteLoss
 
 
@@ -64,6 +77,7 @@ def evolve(
     """
     out = Path(out)
     config = configuration(settings, experiment, dataset.name)
+    check_model(model, dataset)
     watch(RunStarted(memory_of(settings, model, dataset)))
     world = make_world(settings, model, dataset, watch)
     about = data_record(dataset, world)
@@ -71,10 +85,18 @@ def evolve(
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)
+        elif _status(settings, lineage) is None:
+            watch(RunContinued(len(lineage["generations"]), str(out)))
         if _status(settings, lineage) is None:
             note_surroundings(lineage)
         lineage |= {"config": config, "status": "running"}
-        lineage["status"] = _evolve(out, lineage, world)
+        try:
+            lineage["status"] = _evolve(out, lineage, world)
+        except KeyboardInterrupt:
+            if lineage["generations"]:
+                lineage["status"] = f"interrupted after generation {len(lineage['generations'])}"
+                write_lineage(out, lineage)
+            raise
         write_lineage(out, lineage)
     watch(RunFinished(lineage["status"], str(out)))
     return lineage
@@ -91,7 +113,9 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             if parent is None:
                 raise
             return f"stopped: {error}; generation {number - 1} is the last good one"
-        checkpoints.save(out, number, parent)
+        saved = jax.device_get(parent)
+        checkpoints.save(out, number, saved)
+        record["crc32"] = checkpoints.fingerprint(saved)
         lineage["generations"].append(record)
         write_lineage(out, lineage)
         world.watch(GenerationFinished(record))
@@ -104,12 +128,18 @@ def _last(out: Path, lineage: dict[str, Any], world: World) -> Network | None:
         return None
     record = lineage["generations"][-1]
     network = checkpoints.restore(out, record["generation"], like=world.blank)
-    if census_of(network.masks, world).synapses != record["synapses"]:
+    expected = entry(record["generation"], census_of(network.masks, world), world.layers)
+    expected["crc32"] = checkpoints.fingerprint(network)
+    if any(record.get(name, expected[name]) != expected[name] for name in BINDING):
         raise CheckpointError(
             f"generation {record['generation']} in {out} is not the network of lineage.json. "
             "Put the folder back from a copy, or start a new run in another one with --out."
         )
     return jax.tree.map(jnp.asarray, network)
+
+
+BINDING = ("synapses", "clusters", "layers", "crc32")
+"""What of a generation's entry tells whether a saved network is its own."""
 
 
 def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:

@@ -41,6 +41,7 @@ def check_folder(out: Path) -> None:
     Raises:
         RunFolderError: if it is a file, cannot be written, or holds something else.
     """
+    _check_name(out)
     try:
         nearest = next(path for path in (out, *out.parents) if path.exists())
         if not nearest.is_dir():
@@ -52,8 +53,23 @@ def check_folder(out: Path) -> None:
             raise RunFolderError(
                 f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
             )
+        for part in ("generations", "figures"):
+            if (out / part).exists() and not (out / part).is_dir():
+                raise RunFolderError(f"--out {out}: {part} is no folder. Name another one.")
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def _check_name(out: Path) -> None:
+    """Refuses names that Orbax does not write to as they stand."""
+    name = str(out.absolute())
+    if patterns := sorted(set("*?[]") & set(name)):
+        raise RunFolderError(
+            f"--out {out}: {' '.join(patterns)} in a path would be read as a pattern where "
+            "networks are saved. Name another folder."
+        )
+    if "\0" in name or name != name.encode(errors="replace").decode():
+        raise RunFolderError(f"--out {name!a} is no name in UTF-8. Name another folder.")
 
 
 @contextmanager
@@ -106,7 +122,7 @@ def _hold(lock: IO[str], out: Path) -> None:
 def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any] | None:
     """The lineage of a run to continue; ``None`` where no generation was finished yet."""
     there = _read(out / "config.json") if (out / "config.json").exists() else config
-    if "experiment" not in there:
+    if not {"experiment", "data", "seed"} <= there.keys():
         raise RunFolderError(
             f"--out {out} holds a config.json that is not of a run of evojax. Name a new folder."
         )
@@ -120,6 +136,12 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
         return None
     lineage = read_lineage(out)
     finished = len(lineage["generations"])
+    recorded = _decided(lineage["config"], finished)
+    if strange := _changes(recorded, _decided(there, finished)):
+        raise RunFolderError(
+            f"--out {out} holds a lineage.json and a config.json of different runs "
+            f"({', '.join(strange)}). Put the right one back from a copy, or name another folder."
+        )
     decided = _changes(_decided(there, finished), _decided(config, finished))
     changes = {n: pair for n, pair in _changes(there, config).items() if n in decided}
     _refuse(out, changes | _changes(lineage["dataset"], dataset))
@@ -289,7 +311,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: expected the folder of a run") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RunFolderError(
             f"{path} cannot be read: {error}. Put it back from a copy, or start a new run in "
             "another folder with --out."

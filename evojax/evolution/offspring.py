@@ -58,10 +58,7 @@ def candidate(
     network, draw, litter = _conceived(number, key, parent, world)
     synapses = census_of(network.masks, world).synapses
     epochs = settings.epochs_of(number)
-    later = sum(
-        settings.offspring * settings.epochs_of(n)
-        for n in range(number + 1, settings.generations + 1)
-    )
+    later = settings.offspring * settings.epochs_after(number)
     if index == 0:
         world.watch(
             GenerationStarted(

@@ -8,7 +8,6 @@ A lineage is the dictionary of lineage.json: what was run ("experiment", "comman
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +21,9 @@ _TEXT = ("experiment", "command", "status")
 _MAPPINGS = ("config", "environment", "dataset")
 _RATIOS = ("architectural_efficiency", "cluster_efficiency", "cluster_efficiency_pooled")
 _COUNTS = ("generation", "synapses", "clusters")
-_OPTIONAL = ("loss", "epochs", "macs", "bytes_dense", "bytes_sparse", "train_seconds")
+_OPTIONAL = (
+    "loss", "epochs", "macs", "bytes_dense", "bytes_sparse", "train_seconds", "crc32",
+)  # fmt: skip
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def load(path: str | Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); it is truncated or corrupt") from error
     check(lineage, str(path))
     return lineage
@@ -71,6 +72,11 @@ def check(lineage: object, where: str = "lineage") -> None:
     if lineage["dataset"].get("test") is not None:
         _number(lineage["dataset"], "test", f"{where}: field 'dataset'", whole=True)
     _number(lineage, "seed", where, whole=True, least=None)
+    continued = lineage.get("continued", [])
+    _expect(
+        isinstance(continued, list) and all(isinstance(one, Mapping) for one in continued),
+        where, "continued", "a list of objects", continued,
+    )  # fmt: skip
     generations = _field(lineage, "generations", where)
     _expect(_filled(generations), where, "generations", "a list of at least one", generations)
     for index, record in enumerate(generations):
@@ -140,7 +146,7 @@ def _number(
     value = _field(owner, name, where)
     kind = "a whole number" if whole else "a number"
     right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    _expect(right and math.isfinite(value), where, name, kind, value)
+    _expect(right and -1e300 < value < 1e300, where, name, kind, value)
     _expect(least is None or value >= least, where, name, f"{kind} of at least {least}", value)
     return value
 

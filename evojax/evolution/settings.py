@@ -74,14 +74,18 @@ class Settings:
             ValueError: naming the field, its value and what is allowed.
         """
         for name in ("generations", "litter", "offspring", "min_clusters"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(0 <= self.seed < 1 << 32, "seed", self.seed, "in [0, 2**32)")
+            value = getattr(self, name)
+            _require(_whole(value) and value >= 1, name, value, "a whole number of at least 1")
+        _require(
+            _whole(self.seed) and 0 <= self.seed < 1 << 32,
+            "seed", self.seed, "a whole number in [0, 2**32)",
+        )  # fmt: skip
         _require(
             0 < self.max_drop <= 100, "max_drop", self.max_drop, "in (0, 100] (percentage points)"
         )
         _require(
-            len(self.epochs) > 0 and all(number >= 1 for number in self.epochs),
-            "epochs", self.epochs, "one or more numbers of at least 1",
+            len(self.epochs) > 0 and all(_whole(n) and 1 <= n < 1 << 31 for n in self.epochs),
+            "epochs", self.epochs, "one or more whole numbers of at least 1, below 2**31",
         )  # fmt: skip
         _require(
             all(1 < small < large for small, large in zip(self.sizes, self.sizes[1:], strict=False))
@@ -118,6 +122,12 @@ class Settings:
     def epochs_of(self, generation: int) -> int:
         """How many epochs a generation trains for."""
         return epochs_of(self.epochs, generation)
+
+    def epochs_after(self, generation: int) -> int:
+        """How many epochs all generations after one train for, with one offspring each."""
+        listed = self.epochs[generation : self.generations]
+        rest = self.generations - max(generation, len(self.epochs))
+        return sum(listed) + max(rest, 0) * self.epochs[-1]
 
     def size_of(self, generation: int) -> float | None:
         """The architectural efficiency that a generation must reach, if the settings name one."""
@@ -161,6 +171,11 @@ class Settings:
                     self.clusters, self.synapses, min_clusters=self.min_clusters
                 )
         raise ValueError(f"environment must be budget or constant; got {self.environment!r}")
+
+
+def _whole(value: object) -> bool:
+    """Whether it is a number as JSON holds it, and a whole one."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def epochs_of(epochs: tuple[int, ...], generation: int) -> int:

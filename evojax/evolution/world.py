@@ -20,6 +20,7 @@ from evojax.genetics.trees import flatten
 from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
 from evojax.learning.memory import available, training_memory
 from evojax.learning.network import PyTree
+from evojax.learning.training import augment
 
 
 class World(NamedTuple):
@@ -58,6 +59,33 @@ class World(NamedTuple):
     watch: Watch
 
 
+def check_model(model: Model, dataset: Dataset) -> None:
+    """Checks that a model can be trained on a data set, before anything is allocated.
+
+    Raises:
+        ValueError: if it has something else than floating-point parameters, or gives something
+            else than one logit a class.
+    """
+    shape = dataset.train.images.shape[1:]
+    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    for path, leaf in flatten(params)[0].items():
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"the parameter {path} is {leaf.dtype}, which cannot be trained: expected floating "
+                "point. Make it a constant of the model."
+            )
+    logits = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
+    )
+    given = getattr(logits, "shape", f"none (a {type(logits).__name__})")
+    if given != (1, dataset.classes):
+        raise ValueError(
+            f"the model gives logits of shape {given} for one image, but {dataset.name} has "
+            f"{dataset.classes} classes: expected (1, {dataset.classes}). Make the model with "
+            f"classes={dataset.classes}."
+        )
+
+
 def memory_of(settings: Settings, model: Model, dataset: Dataset) -> Memory:
     """What training takes.
 
@@ -89,15 +117,6 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
-    logits = jax.eval_shape(
-        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
-    )
-    if logits.shape != (1, dataset.classes):
-        raise ValueError(
-            f"the model gives logits of shape {logits.shape} for one image, but {dataset.name} has "
-            f"{dataset.classes} classes: expected (1, {dataset.classes}). Make the model with "
-            f"classes={dataset.classes}."
-        )
     images, labels = dataset.train
     held = _held_out(labels, settings.held_out)
     if settings.held_out > 0 and not held.any():
@@ -106,6 +125,9 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
             "images: expected at least one to hold out and one to train on"
         )
     train = on_device(images[~held], labels[~held])
+    # Fails here, before any work, if the recipe's augmentation does not fit the images.
+    sample = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
     count = jax.jit(lambda masks: living(masks, plan))
     whole = sum(
         math.prod(leaf.shape)

@@ -75,6 +75,7 @@ def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Ro
         path
         for path, leaf in shapes.items()
         if len(leaf.shape) >= 2
+        and 0 not in leaf.shape
         and jnp.issubdtype(leaf.dtype, jnp.floating)
         and path.rpartition("/")[2] not in ("embedding", *BIASES)
     }
@@ -214,9 +215,9 @@ def _settled(role: Role, roles: Mapping[str, Role], shapes: Shapes) -> Role:
 
 
 def _require_floating(path: str, leaf: jax.ShapeDtypeStruct) -> None:
-    if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.shape:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.shape or 0 in leaf.shape:
         raise ValueError(
-            f"{path} cannot carry synapses: expected a floating-point array, got "
+            f"{path} cannot carry synapses: expected a floating-point array with entries, got "
             f"{leaf.dtype} of shape {leaf.shape}. Give it the role None."
         )
 

@@ -17,12 +17,15 @@ from evojax.genetics.clusters import cluster_axes
 from evojax.genetics.reduction import largest
 from evojax.genetics.trees import PyTree
 
+LARGEST = 2.0**100
+"""Weights beyond it are those of a training that broke down: their sums would overflow."""
+
 
 class Dna(NamedTuple):
     """Probabilities before the environment, P(s_c | W) and P(s_i | w_i) of Eq. 1.
 
-    A weight that is not finite has no strength, and the probability 0. Of a ranked encoding only
-    the order means something.
+    A weight that is not finite, or beyond 2^100, has no strength, and the probability 0. Of a
+    ranked encoding only the order means something.
 
     Attributes:
         clusters: one probability per cluster, the cluster's axes kept with length 1.
@@ -168,8 +171,7 @@ def magnitude() -> Encoding:
     """
 
     def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
-        strength = jnp.abs(weights.astype(jnp.float32))
-        return _even(mask, axes)._replace(synapses=jnp.where(mask, strength, -jnp.inf))
+        return _even(mask, axes)._replace(synapses=_strength(weights, mask, signed=False))
 
     def probabilities(strengths: Strengths) -> Dna:
         # A living synapse of strength 0 ranks last but stays in the ranking.
@@ -191,14 +193,13 @@ def _require_pressure(selection_pressure: float) -> None:
 def _strength(weights: jax.Array, mask: jax.Array, signed: bool) -> jax.Array:
     """Strengths, -inf where the parent has no synapse: so every probability there is 0."""
     weights = weights.astype(jnp.float32)
-    return jnp.where(
-        mask & jnp.isfinite(weights), weights if signed else jnp.abs(weights), -jnp.inf
-    )
+    size = jnp.abs(weights)
+    return jnp.where(mask & (size <= LARGEST), weights if signed else size, -jnp.inf)
 
 
 def _largest_strength(weights: jax.Array, mask: jax.Array) -> jax.Array:
-    weights = weights.astype(jnp.float32)
-    return largest(jnp.where(mask & jnp.isfinite(weights), jnp.abs(weights), 0.0))
+    size = jnp.abs(weights.astype(jnp.float32))
+    return largest(jnp.where(mask & (size <= LARGEST), size, 0.0))
 
 
 def _log_probability(strength: jax.Array, most: jax.Array, pressure: float) -> jax.Array:

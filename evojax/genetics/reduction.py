@@ -28,7 +28,7 @@ def count(*flags: jax.Array) -> jax.Array:
 def total(*probabilities: jax.Array) -> jax.Array:
     """Sum of numbers in [0, 1] (any shapes), each rounded down to 2^-24: a float32 scalar."""
     sums = [
-        jnp.sum(_rows((some * jnp.float32(1.0 / UNIT)).astype(jnp.int32)), axis=1)
+        jnp.sum(_rows((some * jnp.float32(1.0 / UNIT)).astype(jnp.int32)), axis=1, dtype=jnp.int32)
         for some in probabilities
     ]
     return _sum_of(sums, jnp.float32) * jnp.float32(UNIT)
@@ -36,7 +36,8 @@ def total(*probabilities: jax.Array) -> jax.Array:
 
 def _sum_of(sums: list[jax.Array], dtype: jnp.dtype) -> jax.Array:
     """The sum of all; shortened once more before they are joined, as what is joined is slow."""
-    return jnp.sum(jnp.concatenate([jnp.sum(_rows(part.astype(dtype)), axis=1) for part in sums]))
+    shortened = [jnp.sum(_rows(part.astype(dtype)), axis=1, dtype=dtype) for part in sums]
+    return jnp.sum(jnp.concatenate(shortened), dtype=dtype)
 
 
 def largest(values: jax.Array) -> jax.Array:

@@ -43,7 +43,8 @@ def search(
         # The minimum changes no value: it keeps a compiler from rounding the product and the sum at
         # once where the function is evaluated, and apart where x is kept.
         x = jnp.where(step == 0, high, low + jnp.minimum((high - low) * part, high - low))
-        value = increasing(x)
+        x = x.astype(low.dtype)  # Where JAX computes in 64 bits unless told otherwise.
+        value = increasing(x).astype(target.dtype)
         fits = value <= target
         return (
             jnp.where(fits, x, low),

@@ -19,7 +19,7 @@ from evojax.genetics.clusters import (
     default_rule,
     layout,
 )
-from evojax.genetics.encoding import Dna, Encoding
+from evojax.genetics.encoding import LARGEST, Dna, Encoding
 from evojax.genetics.environment import Environment, require_share, share_of
 from evojax.genetics.mating import Mating
 from evojax.genetics.reduction import count
@@ -60,7 +60,8 @@ class Synthesis(NamedTuple):
     """The pure functions of offspring synthesis, for parameters of any structure.
 
     Attributes:
-        ancestor: ``(params) -> masks``, all alive; ValueError if a weight is not finite.
+        ancestor: ``(params) -> masks``, all alive; ValueError if a weight is not finite, or beyond
+            2^100.
         dna: ``(params, masks) -> Dna``, probabilities before the environment.
         offspring: ``(key, params, masks) -> masks``; jitted, vmaps over keys.
         draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
@@ -153,7 +154,7 @@ def synthesis(
         key: jax.Array, params: PyTree, masks: PyTree, share: float | jax.Array | None = None
     ) -> Draw:
         check_masks(params, masks, plan_of(_one(params, mating)))
-        if isinstance(share, float | int):
+        if not isinstance(share, jax.Array) and share is not None:
             require_share("share", share)
         return jitted_draw(key, params, masks, share)
 
@@ -165,11 +166,13 @@ def synthesis(
 
 def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
     for path, leaf in leaves.items():
-        traced = isinstance(leaf, jax.core.Tracer)
-        if plan.roles[path] is not None and not traced and not bool(jnp.all(jnp.isfinite(leaf))):
+        if plan.roles[path] is None or isinstance(leaf, jax.core.Tracer):
+            continue
+        if not bool(jnp.all(jnp.abs(jnp.asarray(leaf, jnp.float32)) <= LARGEST)):
             raise ValueError(
-                f"{path} has entries that are infinite or not a number: expected the weights of a "
-                "trained network. Train it again, with a lower learning rate."
+                f"{path} has entries that are infinite, not a number or beyond 2^100: "
+                "expected the weights of a trained network. Train it again, with a lower "
+                "learning rate."
             )
 
 

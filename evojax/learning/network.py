@@ -107,6 +107,13 @@ def linen(module: nn.Module) -> Model:
     @partial(jax.jit, static_argnums=1)
     def init(key: jax.Array, image_shape: Shape) -> tuple[PyTree, PyTree]:
         variables = module.init(key, jnp.zeros((1, *image_shape)), **flags(False))
+        known = {"params", "batch_stats", "intermediates"}
+        if "params" not in variables or variables.keys() - known:
+            raise ValueError(
+                f"{type(module).__name__} has the collections {sorted(variables)}: expected "
+                "params, and batch_stats if anything. Make it a model with parameters, and "
+                "without a state of another kind."
+            )
         return variables["params"], variables.get("batch_stats", {})
 
     def forward(

@@ -33,7 +33,10 @@ TERMS = (
     ("Accuracy", "Share of the test images that the network classifies correctly."),
     ("Precision, recall", "Share of the detections that are right; share of the objects that are "
      "detected."),
-    ("MACs", "Multiply-accumulate operations for one image, as the run counted them."),
+    ("MACs", "Multiply-accumulate operations for one image, those with pruned weights left out: "
+     "what a device that skips them would have to do."),
+    ("Stored sparse", "Bytes of the living weights and of where they are; in memory the network "
+     "is still an array with zeros."),
 )  # fmt: skip
 
 CAPTIONS = {
@@ -160,7 +163,7 @@ def _facts(lineage: Lineage) -> list[Fact]:
     ]
     if best.get("macs") is not None and ancestor.get("macs") is not None:
         before = text.operations(ancestor["macs"])
-        facts.append(Fact("MACs an image", text.operations(best["macs"]), f"of {before}"))
+        facts.append(Fact("MACs, zeros skipped", text.operations(best["macs"]), f"of {before}"))
     if best.get("bytes_sparse") is not None and ancestor.get("bytes_dense") is not None:
         before = f"of {text.size(ancestor['bytes_dense'])}"
         facts.append(Fact("Weights, stored sparse", text.size(best["bytes_sparse"]), before))

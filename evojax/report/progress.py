@@ -29,6 +29,7 @@ from evojax.evolution.events import (
     EpochFinished,
     GenerationFinished,
     GenerationStarted,
+    RunContinued,
     RunFinished,
     RunStarted,
 )
@@ -65,6 +66,8 @@ class _Show:
 
     def run_started(self, event: RunStarted) -> None: ...
 
+    def run_continued(self, event: RunContinued) -> None: ...
+
     def generation_started(self, event: GenerationStarted) -> None:
         self.epochs_left = event.total_epochs
 
@@ -96,6 +99,9 @@ class _Lines(_Show):
 
     def run_started(self, event: RunStarted) -> None:
         self._say(_needs(event))
+
+    def run_continued(self, event: RunContinued) -> None:
+        self._say(_whence(event))
 
     def generation_started(self, event: GenerationStarted) -> None:
         super().generation_started(event)
@@ -147,6 +153,9 @@ class _Screen(_Show):
 
     def run_started(self, event: RunStarted) -> None:
         self.console.print(Text(_needs(event)))
+
+    def run_continued(self, event: RunContinued) -> None:
+        self.console.print(Text(_whence(event)))
 
     def generation_started(self, event: GenerationStarted) -> None:
         super().generation_started(event)
@@ -261,6 +270,7 @@ def _on_terminal(out: _Quiet) -> Iterator[_Show]:
 def _dispatcher(show: _Show) -> Watch:
     actions: dict[type, Watch] = {
         RunStarted: show.run_started,
+        RunContinued: show.run_continued,
         GenerationStarted: show.generation_started,
         EpochFinished: show.epoch_finished,
         GenerationFinished: show.generation_finished,
@@ -284,6 +294,11 @@ def _needs(event: RunStarted) -> str:
         f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
         "images)"
     )
+
+
+def _whence(event: RunContinued) -> str:
+    """Where a run goes on."""
+    return f"{event.out} goes on after generation {event.generation}"
 
 
 def _place(started: GenerationStarted, epoch: EpochFinished | None) -> list[str]:

@@ -1,6 +1,7 @@
 """The generation loop with what it cannot work with: models, images, broken trainings."""
 
 import dataclasses
+import shutil
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -88,6 +89,79 @@ def test_a_saved_network_of_another_model_or_generation_is_refused(dense, tiny, 
     (tmp_path / "generations" / "001").rename(tmp_path / "generations" / "002")
     with pytest.raises(CheckpointError, match="generation 2 in .* is not the network of lineage"):
         evolve(with_(generations=3), dense, dataset, tmp_path)
+
+
+class Odd(nn.Module):
+    """Classifiers that are none."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        if self.kind == "bare":
+            return x[:, :4]
+        if self.kind == "whole":
+            self.param("steps", lambda key: jnp.zeros(4, jnp.int32))
+        if self.kind == "cache":
+            self.variable("cache", "seen", jnp.zeros, ())
+        logits = nn.Dense(4, name="dense")(x)
+        return {"pair": (logits, logits), "named": {"logits": logits}}.get(self.kind, logits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("bare", "Odd has the collections .*: expected params"),
+        ("cache", "Odd has the collections .'cache', 'params'.: expected params"),
+        ("whole", "the parameter steps is int32, which cannot be trained"),
+        ("pair", "logits of shape none .a tuple. for one image"),
+        ("named", "logits of shape none .a dict. for one image"),
+    ],
+)
+def test_models_that_are_no_classifiers_are_refused(kind, message, dataset, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        evolve(SETTINGS, linen(Odd(kind)), dataset, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", [{"shift": 8}, {"crop": 9}, {"cutout": 40}])
+def test_augmentation_as_large_as_the_images_is_refused(recipe, dense, dataset, tmp_path):
+    settings = with_(recipe=dataclasses.replace(SETTINGS.recipe, **recipe))
+    with pytest.raises(ValueError, match="less than the sides of the images"):
+        evolve(settings, dense, dataset, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_network_of_another_seed_is_refused(number, dense, dataset, tmp_path):
+    for seed in (3, 4):
+        evolve(with_(seed=seed, generations=number), dense, dataset, tmp_path / f"{seed}")
+    place = f"generations/{number:03d}"
+    shutil.rmtree(tmp_path / "3" / place)
+    shutil.copytree(tmp_path / "4" / place, tmp_path / "3" / place)
+    with pytest.raises(CheckpointError, match="is not the network of lineage"):
+        evolve(with_(generations=3), dense, dataset, tmp_path / "3")
+
+
+def test_layers_renamed_in_the_record_are_refused(dense, dataset, tmp_path):
+    evolve(with_(generations=1), dense, dataset, tmp_path)
+    record = tmp_path / "lineage.json"
+    record.write_text(record.read_text().replace('"name": "hidden"', '"name": "other"'))
+    before = record.read_bytes()
+    with pytest.raises(CheckpointError, match="is not the network of lineage"):
+        evolve(SETTINGS, dense, dataset, tmp_path)
+    assert record.read_bytes() == before
+
+
+def test_what_somebody_else_put_there_is_not_overwritten(dense, dataset, tmp_path):
+    evolve(with_(generations=1), dense, dataset, tmp_path)
+    thesis = tmp_path / "generations" / "002" / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(CheckpointError, match="something that evojax did not write"):
+        evolve(SETTINGS, dense, dataset, tmp_path)
+    assert thesis.read_text() == "mine"
 
 
 def test_other_images_are_refused(dense, dataset, tmp_path):

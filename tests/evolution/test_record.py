@@ -57,7 +57,9 @@ def test_a_folder_is_no_lineage(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"schema": NaN}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"schema": NaN}']
+)
 def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "lineage.json"
     path.write_bytes(content)
@@ -94,6 +96,9 @@ def test_a_missing_field_is_named(lineage: dict[str, Any], path: tuple, words: s
     ("path", "value", "words"),
     [
         (("schema",), 2, "field 'schema' is 2, expected 1"),
+        (("continued",), "x", "field 'continued' is 'x', expected a list of objects"),
+        (("generations", 0, "crc32"), "x", "field 'crc32' is 'x', expected a number"),
+        (("generations", 0, "synapses"), 10**400, r"field 'synapses' is 1000"),
         (("schema",), True, "field 'schema' is True, expected 1"),
         (("seed",), "0", "field 'seed' is '0', expected a whole number"),
         (("generations",), [], "field 'generations' is .*at least one"),

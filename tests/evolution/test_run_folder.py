@@ -84,7 +84,8 @@ THREE = CONFIG | {"epochs": [1], "sizes": [2.0, 4.0]}
 def three(run, make):
     """A run with three finished generations, of one epoch each and of two sizes."""
     (run / "config.json").write_text(json.dumps(THREE))
-    write_lineage(run, read_lineage(run) | {"generations": make(3)["generations"]})
+    changes = {"config": THREE, "generations": make(3)["generations"]}
+    write_lineage(run, read_lineage(run) | changes)
     return run
 
 
@@ -117,6 +118,37 @@ def test_the_past_of_a_run_may_not(three, past, message):
     with pytest.raises(RunFolderError, match=message):
         opened(three, THREE | past)
     assert tree(three) == before
+
+
+def test_a_lineage_of_another_run_is_refused(three):
+    lineage = read_lineage(three)
+    write_lineage(three, lineage | {"config": THREE | {"seed": 1, "epochs": [2, 1]}})
+    before = tree(three)
+    with pytest.raises(RunFolderError, match=r"of different runs \(epochs, seed\)"):
+        opened(three, THREE)
+    assert tree(three) == before
+
+
+def test_a_config_of_somebody_else_is_left_alone(tmp_path):
+    theirs = tmp_path / "config.json"
+    theirs.write_text('{"experiment": "mine", "lr": 3}')
+    with pytest.raises(RunFolderError, match="config.json that is not of a run of evojax"):
+        opened(tmp_path)
+    assert theirs.read_text() == '{"experiment": "mine", "lr": 3}'
+
+
+@pytest.mark.parametrize("name", ["seed[1]", "a*", "what?", "nul\0", "\udcff"])
+def test_names_that_cannot_be_written_to_are_refused(tmp_path, name):
+    with pytest.raises(RunFolderError, match="Name another folder"):
+        check_folder(tmp_path / name / "run")
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["generations", "figures"])
+def test_a_file_where_a_folder_belongs_is_refused(run, name):
+    (run / name).write_text("mine")
+    with pytest.raises(RunFolderError, match=f"{name} is no folder"):
+        opened(run)
 
 
 def test_other_images_of_the_same_name_are_refused(run):

@@ -67,17 +67,20 @@ def test_a_run_ends_with_tables_and_a_report(command, tmp_path):
         (["--synapses", "0"], "synapses must lie in (0, 1]; got 0.0"),
         (["--selection-pressure", "0"], "selection_pressure must be positive"),
         (["--selection-pressure", "-1"], "selection_pressure must be positive"),
-        (["--generations", "0"], "generations must be at least 1; got 0"),
+        (["--generations", "0"], "generations must be a whole number of at least 1; got 0"),
         (["--generations", "many"], "'many'"),
-        (["--offspring", "0"], "offspring must be at least 1; got 0"),
-        (["--offspring", "-2"], "offspring must be at least 1; got -2"),
-        (["--min-clusters", "0"], "min_clusters must be at least 1; got 0"),
-        (["--epochs", "3", "0"], "epochs must be one or more numbers of at least 1; got (3, 0)"),
+        (["--offspring", "0"], "offspring must be a whole number of at least 1; got 0"),
+        (["--offspring", "-2"], "offspring must be a whole number of at least 1; got -2"),
+        (["--min-clusters", "0"], "min_clusters must be a whole number of at least 1; got 0"),
+        (
+            ["--epochs", "3", "0"],
+            "epochs must be one or more whole numbers of at least 1, below 2**31; got (3, 0)",
+        ),
         (["--batch-size", "0"], "batch_size must be at least 1; got 0"),
         (["--learning-rate", "nan"], "learning_rate must be positive; got nan"),
         (["--subset", "0"], "subset"),
         (["--subset", "1.1"], "subset"),
-        (["--seed", "-1"], "seed must be in [0, 2**32); got -1"),
+        (["--seed", "-1"], "seed must be a whole number in [0, 2**32); got -1"),
         (["--max-drop", "0"], "max_drop must be in (0, 100]"),
         (["--offspring", "2", "--holdout", "0"], "holdout must be positive where offspring > 1"),
         (["--heredity", "lamarckian"], "'lamarckian'"),
@@ -233,7 +236,7 @@ def shell(tmp_path, quarters, compilation_cache):
 @pytest.mark.parametrize("name", ["digits_lenet", "mnist_lenet"])
 def test_help_names_every_flag_with_its_default(shell, tmp_path, name):
     process = shell(EXPERIMENTS / f"{name}.py", "--help")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     flags = (
         "out data manual-dir seed generations epochs max-drop encoding selection-pressure heredity "
@@ -254,20 +257,26 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
         if line.startswith("generation 2, epoch 1 of 200"):
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in err
-    said, continuing = err.strip().rsplit("\n", 1)
+    said, continuing, so_far = err.strip().rsplit("\n", 2)
     assert said == (
         "Interrupted. Every finished generation is saved; to continue, run the same command again:"
     )
+    assert (so_far, (tmp_path / "run" / "report.html").exists()) == (
+        "Report so far: run/report.html", True
+    )  # fmt: skip
     assert continuing.split()[0] == "python"
     assert continuing.split()[2:] == flags
     saved = json.loads((tmp_path / "run" / "lineage.json").read_text())
-    assert (saved["status"], len(saved["generations"])) == ("running", 1)
+    assert (saved["status"], len(saved["generations"])) == (
+        "interrupted after generation 1", 1
+    )  # fmt: skip
     status, out, _ = command(*longer)
     assert status == 0
-    needs, goes_on, _ = out.split("\n", 2)
+    needs, whence, goes_on, _ = out.split("\n", 3)
     assert "520 parameters; training takes about" in needs
+    assert whence == "run goes on after generation 1"
     assert goes_on.startswith("generation 2 of 3")
     assert read_lineage(tmp_path / "run")["generations"][0] == saved["generations"][0]

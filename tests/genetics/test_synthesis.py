@@ -414,3 +414,52 @@ def test_the_floor_holds_for_a_vector_of_synapses_beside_sampled_biases():
     )
     assert np.all(np.asarray(masks["other"]["gain"]).any(1))
     assert not np.all(np.asarray(masks["dense"]["bias"]).any(1))
+
+
+ALL = {
+    "cluster_driven": evojax.cluster_driven(),
+    "synapse_driven": evojax.synapse_driven(),
+    "random": evojax.random(),
+    "magnitude": evojax.magnitude(),
+}
+
+
+@pytest.mark.parametrize("encoding", ALL)
+def test_what_is_not_finite_has_no_strength_and_disturbs_nobody(encoding):
+    """NaN, infinities and what is so large that a sum of it would be infinite."""
+    evolve = evojax.synthesis(ALL[encoding], evojax.budget(total=0.5))
+    bad = (jnp.nan, jnp.inf, -jnp.inf, 3e38)
+    kernel = PARAMS["conv"]["kernel"].at[0, 0, 0, :4].set(jnp.array(bad))
+    params = {"conv": {"kernel": kernel}, "dense": PARAMS["dense"]}
+    masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    alive = evolve.draw(KEY, params, masks).masks["conv"]["kernel"]
+    assert 100 < alive.sum() < 200
+    if encoding != "random":
+        assert not alive[0, 0, 0, :4].any()
+        for probability in jax.tree.leaves(evolve.dna(params, masks)):
+            assert np.isfinite(probability).all()
+
+
+def test_an_ancestor_beyond_all_measure_is_refused():
+    with pytest.raises(ValueError, match=r"dense/kernel has entries that are .* beyond 2\^100"):
+        BUDGET.ancestor({"dense": {"kernel": jnp.full((4, 4), 1e31)}})
+
+
+def test_parameters_without_entries_are_never_pruned():
+    params = PARAMS | {"empty": {"kernel": jnp.zeros((0, 8))}}
+    masks = BUDGET.ancestor(params)
+    assert masks["empty"]["kernel"] is None
+    assert BUDGET.offspring(KEY, params, masks)["empty"]["kernel"] is None
+    rule = lambda shapes: {"empty/kernel": evojax.Synapses()}  # noqa: E731
+    with pytest.raises(ValueError, match=r"empty/kernel cannot carry synapses: .* shape \(0, 8\)"):
+        layout(params, rule)
+
+
+@pytest.mark.parametrize("encoding", ALL)
+def test_where_jax_computes_in_64_bits_the_draw_is_the_same(encoding):
+    evolve = evojax.synthesis(ALL[encoding], evojax.budget(total=0.5))
+    masks = evolve.ancestor(PARAMS)
+    expected = evolve.draw(KEY, PARAMS, masks)
+    with jax.enable_x64(True):
+        draw = evojax.synthesis(ALL[encoding], evojax.budget(total=0.5)).draw(KEY, PARAMS, masks)
+    assert_same(draw.masks, expected.masks)
