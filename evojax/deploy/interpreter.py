@@ -18,10 +18,17 @@ from evojax.deploy.trace import bind
 
 def sliced(value: Any, kept: Kept) -> Any:  # noqa: ANN401 (NumPy or JAX array)
     """What is kept of an array."""
+    if all(keep is None for keep in kept):
+        return value
+    if isinstance(value, jax.core.Tracer):
+        places = [np.arange(n) if k is None else k for n, k in zip(value.shape, kept, strict=True)]
+        return value[np.ix_(*places)]
+    # By NumPy, which has nothing to compile for each shape.
+    host = np.asarray(value)
     for axis, keep in enumerate(kept):
         if keep is not None:
-            value = value[(slice(None),) * axis + (np.flatnonzero(keep),)]
-    return value
+            host = np.compress(keep, host, axis)
+    return host if isinstance(value, np.ndarray) else jnp.asarray(host)
 
 
 def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[jax.Array]:

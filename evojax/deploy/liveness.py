@@ -9,6 +9,7 @@ asked who reads it, and removing what nobody misses changes nothing that somebod
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,9 @@ from evojax.deploy.rules import Fact
 from evojax.deploy.rules.rule import Eqn
 from evojax.deploy.topology import Topology, rule_of
 from evojax.deploy.trace import bind
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""What runs once is compiled in a hurry."""
 
 Facts = dict[Var, Fact]
 Reads = dict[Var, jax.Array]
@@ -50,7 +54,7 @@ def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liv
         inputs: leaves of the example input.
     """
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def find(variables: list[Any], inputs: list[Any]) -> Liveness:
         facts = _spread(topology, variables, inputs)
         needed = _needed(topology, facts)
