@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class InconsistentError(RuntimeError):
-    """What was compacted does not compute what it should: a defect of evojax, never of its input."""
+    """What was compacted computes something else: a defect of evojax, not of its input."""
 
 
 def check_round_to(round_to: int) -> None:
@@ -126,9 +126,7 @@ def cut_off(program: Program, passes: Sequence[Any]) -> str:
             varies[out] = bool(passed)
             origins[out] = [] if alive else names
     where = ", ".join(dict.fromkeys(ends)) or "apply does not use its input"
-    return (
-        f"every path from the input to the output is dead, so nothing would be left. Cut at: {where}"
-    )
+    return f"every path from input to output is dead, so nothing would be left; cut at: {where}"
 
 
 def check_same(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax.deploy.checks import check_round_to, check_same, cut_off, matched, traced
-from evojax.deploy.interpreter import evaluate, sliced
+from evojax.deploy.folding import constants
+from evojax.deploy.function import function
+from evojax.deploy.interpreter import sliced
 from evojax.deploy.liveness import liveness, missed
 from evojax.deploy.report import Report, describe
-from evojax.deploy.topology import Cut, Topology, cut, topology
-from evojax.deploy.trace import Apply, Program, trace
+from evojax.deploy.topology import Topology, cut, topology
+from evojax.deploy.trace import Apply
 
 PyTree = Any
 
@@ -42,10 +43,11 @@ def compact(
 
     Channels are found by tracing the function; nothing is declared. One goes if all that it adds
     to any sum is certainly 0, for instance because no synapse enters it and its bias is 0, or if
-    nothing reads it; then its entries go from every variable. A weight that is exactly 0 counts
-    as pruned, whatever the masks say. What is not understood is kept whole and named in the
-    report. The output is that of the masked network, within rounding, which is checked on the
-    example and on random inputs.
+    nothing reads it; then its entries go from every variable. What a channel adds that is another
+    constant is added as one, except in a convolution with padding, for which it stays. A weight
+    that is exactly 0 counts as pruned, whatever the masks say. What is not understood is kept whole
+    and named in the report. The output is that of the masked network, within rounding, which is
+    checked on the example and on random inputs.
 
     The new function is an ordinary JAX function: jit, grad, vmap and `jax.export` work on it. It
     takes inputs that differ from the example in their first axis. Derivatives are those of the
@@ -98,13 +100,14 @@ def compact(
         raise ValueError(cut_off(program, found.passes))
     removed = rounded(channels, ~missed(channels, found), round_to)
     whole = cut(channels, removed)
+    added = constants(whole, found, leaves, jax.tree.leaves(x))
     kept = [whole.kept(var) for var in program.variables]
     small = [sliced(leaf, keep) for leaf, keep in zip(leaves, kept, strict=True)]
-    function = smaller_function(apply, variables, x, removed, program)
+    smaller = function(apply, variables, x, removed, added)
     compacted = jax.tree.unflatten(structure, small)
     check_same(
         lambda x: jax.tree.leaves(apply(jax.tree.unflatten(structure, leaves), x)),
-        lambda x: jax.tree.leaves(function(compacted, x)),
+        lambda x: jax.tree.leaves(smaller(compacted, x)),
         x,
     )
     marks, masks_structure = jax.tree.flatten(masks, is_leaf=lambda leaf: leaf is None)
@@ -113,7 +116,7 @@ def compact(
         for mask, place in zip(marks, places, strict=True)
     ]
     return Compacted(
-        function,
+        smaller,
         compacted,
         jax.tree.unflatten(masks_structure, cut_masks),
         describe(whole, fitted),
@@ -143,63 +146,3 @@ def rounded(channels: Topology, removed: np.ndarray, round_to: int) -> np.ndarra
                 removed[roots == roots[gone[0]]] = False
                 settled = False
     return removed
-
-
-REARRANGING = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "copy", "copy_p"}
-
-
-def smaller_function(
-    apply: Apply, variables: PyTree, example: PyTree, removed: np.ndarray, program: Program
-) -> Callable[[PyTree, PyTree], PyTree]:
-    """The function over smaller variables.
-
-    It traces the original at each new shape of the input, for shapes are written into programs,
-    and computes with what is kept.
-    """
-    whole = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
-    expected = [leaf.shape[1:] for leaf in jax.tree.leaves(example)]
-    cuts: dict[Any, Cut] = {}
-
-    def cut_for(variables: PyTree, x: PyTree) -> Cut:
-        dtypes = [leaf.dtype for leaf in jax.tree.leaves(variables)]
-        leaves, structure = jax.tree.flatten(x)
-        if [leaf.shape[1:] for leaf in leaves] != expected:
-            raise ValueError(
-                "only the first axis of the input may differ from the example with which the "
-                f"network was compacted: expected (any, *shape) for shape in {expected}; got "
-                f"{[leaf.shape for leaf in leaves]}"
-            )
-        key = (*((leaf.shape, leaf.dtype) for leaf in leaves), *dtypes, structure)
-        if key not in cuts:
-            shapes = [
-                jax.ShapeDtypeStruct(leaf.shape, dtype)
-                for leaf, dtype in zip(jax.tree.leaves(whole), dtypes, strict=True)
-            ]
-            inputs = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-            traced = trace(
-                apply,
-                jax.tree.unflatten(jax.tree.structure(whole), shapes),
-                jax.tree.unflatten(structure, inputs),
-            )
-            if _arithmetic(traced) != _arithmetic(program):
-                raise ValueError(
-                    "for an input of this shape the function computes something else than for the "
-                    "example input: compact it with an example of this shape"
-                )
-            cuts[key] = cut(topology(traced), removed)
-        return cuts[key]
-
-    def compacted(variables: PyTree, x: PyTree) -> PyTree:
-        leaves, structure = jax.tree.flatten(variables)
-        if structure != jax.tree.structure(whole):
-            raise ValueError("expected the variables that compact returned, or others like them")
-        x = jax.tree.map(jnp.asarray, x)
-        plan = cut_for(variables, x)
-        outs = evaluate(plan, leaves, jax.tree.leaves(x))
-        return jax.tree.unflatten(plan.topology.program.output, outs)
-
-    return compacted
-
-
-def _arithmetic(program: Program) -> list[str]:
-    return [name for name in program.names if name not in REARRANGING]

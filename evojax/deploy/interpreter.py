@@ -48,8 +48,13 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
     def value(atom: Var | Literal) -> Any:  # noqa: ANN401
         return atom.val if isinstance(atom, Literal) else values[atom]
 
+    constants = dict(enumerate(program.arithmetic))
+    added = {id(constants[number]): array for number, array in cut.constants.items()}
     for eqn in program.jaxpr.eqns:
         outs = _operate(cut, eqn, [value(atom) for atom in eqn.invars])
+        if id(eqn) in added:
+            constant = jnp.asarray(added[id(eqn)], outs[0].dtype)
+            outs[0] = outs[0] + jnp.broadcast_to(constant, outs[0].shape)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [value(atom) for atom in program.jaxpr.outvars]
 
@@ -64,8 +69,7 @@ def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
     )
     if nothing:  # Not every backend computes with arrays of no entries; a sum of nothing is 0.
         return [
-            jnp.zeros(shape, out.aval.dtype)
-            for shape, out in zip(shapes, eqn.outvars, strict=True)
+            jnp.zeros(shape, out.aval.dtype) for shape, out in zip(shapes, eqn.outvars, strict=True)
         ]
     if not eqn.invars:  # As iota: places are those before anything was removed.
         return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]

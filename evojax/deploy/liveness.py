@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, Var
 
-from evojax.deploy.rules import Fact
+from evojax.deploy.rules import Fact, Sink
 from evojax.deploy.rules.rule import Eqn
 from evojax.deploy.topology import Topology, rule_of
 from evojax.deploy.trace import bind
@@ -34,13 +34,13 @@ class Liveness(NamedTuple):
 
     Attributes:
         needed: per operation and sink, which entries of the axis would be missed, bool.
-        outputs: for the example input.
+        constant: likewise, which would not if the constant that they add were added instead.
         vary: whether any output depends on the input.
         passes: per operation, whether any of its outputs depends on the input.
     """
 
     needed: list[list[jax.Array]]
-    outputs: list[jax.Array]
+    constant: list[list[jax.Array]]
     vary: jax.Array
     passes: list[jax.Array]
 
@@ -56,15 +56,15 @@ def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liv
 
     @partial(jax.jit, compiler_options=QUICK)
     def find(variables: list[Any], inputs: list[Any]) -> Liveness:
-        facts = _spread(topology, variables, inputs)
-        needed = _needed(topology, facts)
-        outs = [_fact(facts, atom) for atom in topology.program.jaxpr.outvars]
+        facts = spread(topology, variables, inputs)
+        needed, constant = _needed(topology, facts)
+        outs = [fact_of(facts, atom) for atom in topology.program.jaxpr.outvars]
         passes = [
             jnp.any(jnp.stack([jnp.any(facts[var].varies) for var in eqn.outvars]))
             for eqn in topology.program.jaxpr.eqns
         ]
         vary = jnp.any(jnp.stack([jnp.any(out.varies) for out in outs]))
-        return Liveness(needed, [out.value for out in outs], vary, passes)
+        return Liveness(needed, constant, vary, passes)
 
     return find(variables, inputs)
 
@@ -84,11 +84,12 @@ def missed(topology: Topology, found: Liveness) -> np.ndarray:
     return needed[atoms.find(np.arange(topology.prunable + 1))]
 
 
-def _fact(facts: Facts, atom: Var | Literal) -> Fact:
+def fact_of(facts: Facts, atom: Var | Literal) -> Fact:
+    """What is known of an operand."""
     return Fact(jnp.asarray(atom.val), None) if isinstance(atom, Literal) else facts[atom]
 
 
-def _spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Facts:
+def spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Facts:
     """Facts of every value, in the order of computation."""
     program = topology.program
     facts = {
@@ -102,7 +103,7 @@ def _spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Fact
     for var, value in zip(program.inputs, inputs, strict=True):
         facts[var] = Fact(value, jnp.ones(jnp.shape(value), bool))
     for eqn in program.jaxpr.eqns:
-        known = [_fact(facts, atom) for atom in eqn.invars]
+        known = [fact_of(facts, atom) for atom in eqn.invars]
         values = bind(eqn, [fact.value for fact in known])
         if all(fact.unknown is None for fact in known):
             facts.update(zip(eqn.outvars, (Fact(v, None) for v in values), strict=True))
@@ -112,27 +113,30 @@ def _spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Fact
     return facts
 
 
-def _needed(topology: Topology, facts: Facts) -> list[list[jax.Array]]:
-    """Per operation and sink, which entries would be missed; in the reverse order of computation."""
+Marks = list[list[jax.Array]]
+"""Per operation and sink."""
+
+
+def _needed(topology: Topology, facts: Facts) -> tuple[Marks, Marks]:
+    """Which entries would be missed, and which add a constant; found from the outputs backwards."""
     reads: Reads = {}
     jaxpr = topology.program.jaxpr
     for out in jaxpr.outvars:
-        _read(reads, out, jnp.ones(_fact(facts, out).value.shape, bool))
-    needed: list[list[jax.Array]] = []
+        _read(reads, out, jnp.ones(fact_of(facts, out).value.shape, bool))
+    marks: list[list[tuple[jax.Array, jax.Array]]] = []
     for eqn, sinks in zip(reversed(jaxpr.eqns), reversed(topology.sinks), strict=True):
-        known = [_fact(facts, atom) for atom in eqn.invars]
+        known = [fact_of(facts, atom) for atom in eqn.invars]
         if not any(var in reads for var in eqn.outvars):
             lengths = [known[sink.operand].value.shape[sink.axis] for sink in sinks]
-            needed.append([jnp.zeros(length, bool) for length in lengths])
+            marks.append([(jnp.zeros(n, bool), jnp.zeros(n, bool)) for n in lengths])
             continue
         outs = [reads.get(var, jnp.zeros(facts[var].value.shape, bool)) for var in eqn.outvars]
         operands = rule_of(eqn).reads(eqn, known, outs)
         for atom, read in zip(eqn.invars, operands, strict=True):
             _read(reads, atom, read)
-        needed.append(
-            [_along(eqn, known[s.operand], operands[s.operand], s.axis) for s in sinks]
-        )
-    return needed[::-1]
+        marks.append([_along(eqn, known, operands, sink) for sink in sinks])
+    needed, constant = ([[pair[i] for pair in each] for each in marks[::-1]] for i in (0, 1))
+    return needed, constant
 
 
 def _read(reads: Reads, atom: Var | Literal, read: jax.Array) -> None:
@@ -140,7 +144,24 @@ def _read(reads: Reads, atom: Var | Literal, read: jax.Array) -> None:
         reads[atom] = reads[atom] | read if atom in reads else read
 
 
-def _along(eqn: Eqn, fact: Fact, read: jax.Array, axis: int) -> jax.Array:
-    """Which entries along an axis are read and, in a sum, not certainly 0."""
-    counts = read & ~fact.zero if rule_of(eqn).sums else read
-    return jnp.any(counts, tuple(i for i in range(counts.ndim) if i != axis))
+def _along(
+    eqn: Eqn, facts: list[Fact], reads: list[jax.Array], sink: Sink
+) -> tuple[jax.Array, jax.Array]:
+    """Which entries along an axis would be missed, and which only as the constant they add."""
+    rule = rule_of(eqn)
+    operand, axis = ending(facts, sink)
+    fact, counts = facts[operand], reads[operand]
+    others = tuple(i for i in range(counts.ndim) if i != axis)
+    if rule.sums:
+        counts &= ~fact.zero
+    weighted = all(other.unknown is None for other in facts if other is not fact)
+    missed = counts & fact.varies if rule.sums and weighted and rule.folds(eqn) else counts
+    needed = jnp.any(missed, others)
+    return needed, jnp.any(counts, others) & ~needed
+
+
+def ending(facts: list[Fact], sink: Sink) -> tuple[int, int]:
+    """The operand and axis to look at: in a product of weights and signals, the signals."""
+    if sink.other is not None and facts[sink.operand].unknown is None:
+        return 1 - sink.operand, sink.other
+    return sink.operand, sink.axis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -73,10 +74,13 @@ class Cut(NamedTuple):
     Attributes:
         topology: of what.
         removed: which representatives of atoms are removed, bool, by atom.
+        constants: what removed channels add to a sum, by the operation's number among those of
+            `Program.arithmetic`; lengths are those of the output, or 1.
     """
 
     topology: Topology
     removed: np.ndarray
+    constants: Mapping[int, np.ndarray]
 
     def kept(self, atom: Var | Literal) -> Kept:
         """Which entries of each axis of a value stay."""
@@ -90,12 +94,15 @@ class Cut(NamedTuple):
         return ~gone if gone.any() else None
 
 
-def cut(topology: Topology, removed: np.ndarray) -> Cut:
+def cut(
+    topology: Topology, removed: np.ndarray, constants: Mapping[int, np.ndarray] | None = None
+) -> Cut:
     """Removes atoms of variables.
 
     Args:
         topology: of the program.
         removed: which of the variables' atoms are removed, bool (prunable + 1,).
+        constants: what removed channels add to sums.
 
     Raises:
         ValueError: if only part of what lives or dies together is removed, as where another shape
@@ -109,4 +116,4 @@ def cut(topology: Topology, removed: np.ndarray) -> Cut:
             "for an input of this shape the function ties other channels together than for the "
             "example input: compact it with an example of this shape"
         )
-    return Cut(topology, gone)
+    return Cut(topology, gone, constants or {})

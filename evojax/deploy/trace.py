@@ -23,6 +23,8 @@ INLINED = {
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin",
 }  # fmt: skip
 
+REARRANGING = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "copy", "copy_p"}
+
 
 class Program(NamedTuple):
     """What a function computes, primitive by primitive.
@@ -50,9 +52,9 @@ class Program(NamedTuple):
         return self.jaxpr.invars[len(self.paths) :]
 
     @property
-    def names(self) -> list[str]:
-        """The primitives in order."""
-        return [eqn.primitive.name for eqn in self.jaxpr.eqns]
+    def arithmetic(self) -> list[JaxprEqn]:
+        """The operations but for those that come and go as a batch has one entry or several."""
+        return [eqn for eqn in self.jaxpr.eqns if eqn.primitive.name not in REARRANGING]
 
 
 def trace(apply: Apply, variables: PyTree, x: PyTree) -> Program:

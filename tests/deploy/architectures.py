@@ -44,7 +44,11 @@ def linen(forward, shape=IMAGE):
 
 
 def plain(apply, shapes, shape):
-    return apply, {name: numbers(s, i) for i, (name, s) in enumerate(shapes.items())}, numbers(shape)
+    return (
+        apply,
+        {name: numbers(s, i) for i, (name, s) in enumerate(shapes.items())},
+        numbers(shape),
+    )
 
 
 def norm(x):

@@ -33,7 +33,7 @@ def _join_dot(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
     out = [atoms.join(left[one], right[other]) for one, other in zip(*paired, strict=True)]
     for axes, ended, batched in zip(ins, contracted, paired, strict=True):
         out += [axis for i, axis in enumerate(axes) if i not in (*ended, *batched)]
-    return Joined([tuple(out)], [Sink(0, axis) for axis in contracted[0]])
+    return Joined([tuple(out)], [Sink(0, *axes) for axes in zip(*contracted, strict=True)])
 
 
 def _join_conv(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
@@ -50,7 +50,7 @@ def _join_conv(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
             atoms.whole(axis, "a convolution in groups of the batch is not understood")
     elif groups == 1:
         atoms.join(image[c], kernel[i])
-        sinks.append(Sink(0, c))
+        sinks.append(Sink(0, c, i))
     else:
         _join_groups(atoms, image[c], kernel[i], kernel[o], groups)
     out: list[Axis] = [None] * len(image)
@@ -82,6 +82,11 @@ def _shrink_conv(eqn: Eqn, ins: list[Kept], outs: list[Kept]) -> dict[str, Any]:
     return {"feature_group_count": int(kept.sum()) // size}
 
 
+def _has_no_border(eqn: Eqn) -> bool:
+    """Without padding a constant image stays constant; with it, its border would be an array."""
+    return all(tuple(pad) == (0, 0) for pad in eqn.params["padding"])
+
+
 def _product(eqn: Eqn, left: jax.Array, right: jax.Array) -> jax.Array:
     return bind(eqn, [left, right], preferred_element_type=jnp.dtype("float32"))[0]
 
@@ -105,5 +110,5 @@ def _reads(eqn: Eqn, facts: list[Fact], reads: list[jax.Array]) -> list[jax.Arra
 
 PRODUCTS = {
     "dot_general": Rule(_join_dot, _spread, _reads, sums=True),
-    "conv_general_dilated": Rule(_join_conv, _spread, _reads, _shrink_conv, sums=True),
+    "conv_general_dilated": Rule(_join_conv, _spread, _reads, _shrink_conv, True, _has_no_border),
 }

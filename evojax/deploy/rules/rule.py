@@ -49,13 +49,15 @@ class Sink(NamedTuple):
 
     operand: int
     axis: int
+    other: int | None = None
+    """In a product, the axis of the other operand that ends with it."""
 
 
 class Joined(NamedTuple):
     """What a rule says about axes: those of the outputs, and which of the operands' end here."""
 
     outs: list[Axes]
-    sinks: list[Sink] = []  # noqa: RUF012
+    sinks: list[Sink] = []
 
 
 class Rule(NamedTuple):
@@ -69,6 +71,7 @@ class Rule(NamedTuple):
         reads: ``(eqn, facts, where outputs are read) -> per operand, where it is read``, bool.
         shrink: ``(eqn, kept of operands, kept of outputs) -> parameters to change``.
         sums: whether sinks are sums, to which a 0 adds nothing.
+        folds: ``(eqn) -> bool``, whether what a constant adds to such a sum is worth adding as one.
     """
 
     join: Callable[[Atoms, Eqn, list[Axes]], Joined]
@@ -76,6 +79,7 @@ class Rule(NamedTuple):
     reads: Callable[[Eqn, list[Fact], list[jax.Array]], list[jax.Array]]
     shrink: Callable[[Eqn, list[Kept], list[Kept]], dict[str, Any]] = lambda eqn, ins, outs: {}
     sums: bool = False
+    folds: Callable[[Eqn], bool] = lambda eqn: True
 
 
 def shape_of(atom: Any) -> Shape:  # noqa: ANN401 (Var or Literal)
