@@ -86,7 +86,11 @@ def missed(topology: Topology, found: Liveness) -> np.ndarray:
 
 def fact_of(facts: Facts, atom: Var | Literal) -> Fact:
     """What is known of an operand."""
-    return Fact(jnp.asarray(atom.val), None) if isinstance(atom, Literal) else facts[atom]
+    return (
+        Fact(jnp.asarray(atom.val, atom.aval.dtype), None)
+        if isinstance(atom, Literal)
+        else facts[atom]
+    )
 
 
 def spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Facts:

@@ -86,7 +86,7 @@ def removals_missed(apply, variables, x):
 
         for eqn, sinks in zip(program.jaxpr.eqns, channels.sinks, strict=True):
             args = [value(atom) for atom in eqn.invars]
-            for operand, axis in sinks:
+            for operand, axis, _ in sinks:
                 labels = channels.of(eqn.invars[operand])[axis]
                 if labels is not None and rule_of(eqn).sums:
                     left = ~jnp.any(roots[labels] == gone, 1)

@@ -13,10 +13,10 @@ from evojax.deploy.rules.rule import Eqn, Fact, Joined, Rule, shape_of
 NAMES = [
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
     "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp", "clz", "complex", "conj",
-    "convert_element_type", "copy", "copy_p", "cos", "cosh", "device_put", "digamma", "eq", "erf",
+    "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "eq", "erf",
     "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow",
     "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "name", "ne",
-    "neg", "nextafter", "not", "optimization_barrier", "or", "population_count", "pow", "pvary",
+    "neg", "nextafter", "not", "or", "population_count", "pow", "pvary",
     "real", "reduce_precision", "rem", "round", "rsqrt", "shift_left", "shift_right_arithmetic",
     "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan",
     "tanh", "xor",

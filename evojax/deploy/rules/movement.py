@@ -161,6 +161,19 @@ def _shrink_split(eqn: Eqn, ins: list[Kept], outs: list[Kept]) -> dict[str, Any]
     return {"sizes": tuple(parts)}
 
 
+def _join_pass(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
+    """Every operand comes out as it is."""
+    return Joined(list(ins))
+
+
+def _spread_pass(eqn: Eqn, facts: list[Fact]) -> list[jax.Array]:
+    return [fact.varies for fact in facts]
+
+
+def _reads_pass(eqn: Eqn, facts: list[Fact], reads: list[jax.Array]) -> list[jax.Array]:
+    return reads
+
+
 def _spread(eqn: Eqn, facts: list[Fact]) -> list[jax.Array]:
     return [marked(out) for out in bind(eqn, [signal(fact.varies) for fact in facts])]
 
@@ -180,7 +193,11 @@ def _sized(name: str) -> Callable[[Eqn, list[Kept], list[Kept]], dict[str, Any]]
     return lambda eqn, ins, outs: {name: smaller(shape_of(eqn.outvars[0]), outs[0])}
 
 
+_PASS = Rule(_join_pass, _spread_pass, _reads_pass)
+
 MOVEMENT = {
+    "optimization_barrier": _PASS,
+    "device_put": _PASS,
     "broadcast_in_dim": Rule(_join_broadcast, _spread, _reads, _sized("shape")),
     "reshape": Rule(join_reshape, _spread, _reads, _sized("new_sizes")),
     "transpose": Rule(_join_transpose, _spread, _reads),
