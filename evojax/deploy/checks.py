@@ -160,12 +160,12 @@ def _compare(one: np.ndarray, other: np.ndarray) -> None:
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    eps = float(jnp.finfo(one.dtype).eps)
+    tolerance = float(jnp.finfo(one.dtype).eps) ** 0.5
     kind = np.complex128 if np.iscomplexobj(one) else np.float64
     one, other = one.astype(kind), other.astype(kind)
     finite = np.abs(one[np.isfinite(one)])
     scale = float(finite.max()) if finite.size else 0.0
-    return bool(np.allclose(other, one, rtol=0.01, atol=1000 * eps * scale, equal_nan=True))
+    return bool(np.allclose(other, one, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
 def _random_like(x: PyTree) -> PyTree:

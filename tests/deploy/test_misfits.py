@@ -28,7 +28,10 @@ def alive():
     return jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), VARIABLES["params"])
 
 
-def refused(message, apply=Net().apply, variables=VARIABLES, masks=None, x=X, **options):
+APPLY = Net().apply
+
+
+def refused(message, apply=APPLY, variables=VARIABLES, masks=None, x=X, **options):
     with pytest.raises(ValueError, match=message):
         compact(apply, variables, alive() if masks is None else masks, x, **options)
 
