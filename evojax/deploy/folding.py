@@ -11,7 +11,7 @@ import numpy as np
 
 from evojax.deploy.interpreter import sliced
 from evojax.deploy.liveness import QUICK, Liveness, ending, fact_of, spread
-from evojax.deploy.rules.rule import Eqn, Fact
+from evojax.deploy.rules.rule import Eqn, Fact, shape_of
 from evojax.deploy.topology import Cut
 from evojax.deploy.trace import bind
 
@@ -63,7 +63,7 @@ def constants(
 def _removed(cut: Cut, eqn: Eqn, operand: int, axis: int) -> np.ndarray:
     atom = eqn.invars[operand]
     keep = cut.kept(atom)[axis]
-    return np.zeros(atom.aval.shape[axis], bool) if keep is None else ~keep
+    return np.zeros(shape_of(atom)[axis], bool) if keep is None else ~keep
 
 
 def _added(cut: Cut, index: int, eqn: Eqn, facts: list[Fact]) -> jax.Array:

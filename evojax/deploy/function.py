@@ -69,6 +69,10 @@ def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
+def _structure(tree: PyTree) -> Any:  # noqa: ANN401
+    return jax.tree.structure(tree)
+
+
 def _of_dtypes(tree: PyTree, dtypes: tuple[Any, ...]) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
     pairs = zip(leaves, dtypes, strict=True)
@@ -81,7 +85,7 @@ def _check_variables(variables: PyTree, whole: PyTree, plan: Cut) -> None:
     program = plan.topology.program
     expected = [smaller(shape_of(var), plan.kept(var)) for var in program.variables]
     found = [leaf.shape for leaf in jax.tree.leaves(variables)]
-    if jax.tree.structure(variables) == jax.tree.structure(whole) and found == expected:
+    if _structure(variables) == _structure(whole) and found == expected:
         return
     wrong = [
         f"{path}: expected {shape}, got {other}"
@@ -96,7 +100,7 @@ def _check_variables(variables: PyTree, whole: PyTree, plan: Cut) -> None:
 
 def _check_input(x: PyTree, like: PyTree) -> None:
     leaves, expected = jax.tree.leaves(x), jax.tree.leaves(like)
-    same = jax.tree.structure(x) == jax.tree.structure(like) and all(
+    same = _structure(x) == _structure(like) and all(
         leaf.ndim == other.ndim and leaf.shape[1:] == other.shape[1:]
         for leaf, other in zip(leaves, expected, strict=True)
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal, Var
 
 from evojax.deploy.rules import Kept
-from evojax.deploy.rules.rule import Eqn, shape_of, smaller
+from evojax.deploy.rules.rule import Eqn, dtype_of, shape_of, smaller
 from evojax.deploy.topology import Cut, rule_of
 from evojax.deploy.trace import bind
 
@@ -42,8 +42,8 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
     program = cut.topology.program
     values: dict[Var, Any] = dict(zip(program.variables, variables, strict=True))
     values.update(zip(program.inputs, inputs, strict=True))
-    for var, value in zip(program.jaxpr.constvars, program.consts, strict=True):
-        values[var] = sliced(value, cut.kept(var))
+    for var, const in zip(program.jaxpr.constvars, program.consts, strict=True):
+        values[var] = sliced(const, cut.kept(var))
 
     def value(atom: Var | Literal) -> Any:  # noqa: ANN401
         return atom.val if isinstance(atom, Literal) else values[atom]
@@ -69,7 +69,7 @@ def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
     )
     if nothing:  # Not every backend computes with arrays of no entries; a sum of nothing is 0.
         return [
-            jnp.zeros(shape, out.aval.dtype) for shape, out in zip(shapes, eqn.outvars, strict=True)
+            jnp.zeros(shape, dtype_of(out)) for shape, out in zip(shapes, eqn.outvars, strict=True)
         ]
     if not eqn.invars:  # As iota: places are those before anything was removed.
         return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]

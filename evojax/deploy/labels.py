@@ -60,8 +60,10 @@ class Atoms:
                 self._reasons.setdefault(int(atom), reason)
         self._parent[roots] = WHOLE
 
-    def reason(self, axis: np.ndarray) -> str | None:
+    def reason(self, axis: Axis) -> str | None:
         """Why an axis is kept whole, where that is worth telling."""
+        if axis is None or not self._reasons:
+            return None
         told = [self._reasons[int(atom)] for atom in axis.ravel() if int(atom) in self._reasons]
         return told[0] if told else None
 
@@ -75,9 +77,10 @@ class Atoms:
         Returns:
             The axis that both are from now on.
         """
+        told = self.reason(one) or self.reason(other)
         if one is None or other is None:
-            self.whole(one)
-            self.whole(other)
+            self.whole(one, told)
+            self.whole(other, told)
             return None
         ours, theirs = self._factors(one), self._factors(other)
         for pattern in ours.keys() & theirs.keys():
@@ -85,7 +88,7 @@ class Atoms:
         if ours and theirs:
             self._unite(ours.pop(next(iter(ours))), theirs.pop(next(iter(theirs))))
         for rest in [*ours.values(), *theirs.values()]:
-            self.whole(rest)
+            self.whole(rest[:, None], told)
         return one
 
     def varying(self, axis: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import Literal, Var
 
 from evojax.deploy.rules import Fact, Sink
-from evojax.deploy.rules.rule import Eqn
+from evojax.deploy.rules.rule import Eqn, dtype_of
 from evojax.deploy.topology import Topology, rule_of
 from evojax.deploy.trace import bind
 
@@ -87,7 +87,7 @@ def missed(topology: Topology, found: Liveness) -> np.ndarray:
 def fact_of(facts: Facts, atom: Var | Literal) -> Fact:
     """What is known of an operand."""
     return (
-        Fact(jnp.asarray(atom.val, atom.aval.dtype), None)
+        Fact(jnp.asarray(atom.val, dtype_of(atom)), None)
         if isinstance(atom, Literal)
         else facts[atom]
     )

@@ -65,6 +65,11 @@ def topology(program: Program) -> Topology:
     for out in program.jaxpr.outvars:
         for axis in found.of(out):
             atoms.whole(axis)
+    used = {id(atom) for eqn in program.jaxpr.eqns for atom in eqn.invars}
+    for var in program.variables:
+        if id(var) not in used:
+            for axis in axes[var]:
+                atoms.whole(axis, "the function does not use it")
     return found
 
 

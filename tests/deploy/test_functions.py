@@ -20,7 +20,7 @@ class Net(nn.Module):
     def __call__(self, x):
         x = nn.Conv(6, (3, 3), name="conv")(x)
         x = nn.relu(nn.BatchNorm(use_running_average=True, name="norm")(x))
-        return nn.Dense(2, name="dense")(x.reshape(len(x), -1))
+        return nn.Dense(2, name="dense")(x.reshape(x.shape[0], -1))
 
 
 LIVING = np.array([0, 1, 1, 0, 1, 0], bool)

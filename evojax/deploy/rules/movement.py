@@ -61,7 +61,7 @@ def _strides(eqn: Eqn) -> tuple[int, ...]:
 
 
 def _join_slice(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
-    out = []
+    out: list[Axis] = []
     starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
     for axis, start, limit, stride in zip(ins[0], starts, limits, _strides(eqn), strict=True):
         if stride != 1:
@@ -81,7 +81,7 @@ def _shrink_slice(eqn: Eqn, ins: list[Kept], outs: list[Kept]) -> dict[str, Any]
 
 def _join_pad(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
     """What is put before and after is free; an axis with gaps is kept whole."""
-    out = []
+    out: list[Axis] = []
     for axis, (low, high, gap) in zip(ins[0], eqn.params["padding_config"], strict=True):
         if axis is None or gap:
             atoms.whole(axis)

@@ -82,6 +82,11 @@ class Rule(NamedTuple):
     folds: Callable[[Eqn], bool] = lambda eqn: True
 
 
+def dtype_of(atom: Any) -> Any:  # noqa: ANN401 (Var or Literal)
+    """The dtype of an operand or output."""
+    return atom.aval.dtype
+
+
 def shape_of(atom: Any) -> Shape:  # noqa: ANN401 (Var or Literal)
     """The shape of an operand or output."""
     return atom.aval.shape
