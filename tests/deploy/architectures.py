@@ -91,7 +91,7 @@ def grouped_convolution():
 def depthwise_separable():
     def forward(x):
         x = nn.relu(norm(nn.Conv(6, (3, 3))(x)))
-        x = nn.relu(norm(nn.Conv(12, (3, 3), feature_group_count=6)(x)))
+        x = nn.relu(norm(nn.Conv(6, (3, 3), feature_group_count=6)(x)))
         return head(nn.relu(nn.Conv(5, (1, 1))(x)))
 
     return linen(forward)
