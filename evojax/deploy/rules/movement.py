@@ -93,16 +93,17 @@ def _join_pad(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
     return Joined([tuple(out)])
 
 
+def _entries(keep: np.ndarray | None, length: int) -> np.ndarray:
+    return np.ones(length, bool) if keep is None else keep
+
+
 def _shrink_pad(eqn: Eqn, ins: list[Kept], outs: list[Kept]) -> dict[str, Any]:
     config = list(eqn.params["padding_config"])
     sizes = (shape_of(eqn.invars[0]), shape_of(eqn.outvars[0]))
     for i, (low, high, gap) in enumerate(config):
         if ins[0][i] is None and outs[0][i] is None:
             continue
-        before, after = (
-            np.ones(size[i], bool) if kept[0][i] is None else kept[0][i]
-            for size, kept in zip(sizes, (ins, outs), strict=True)
-        )
+        before, after = _entries(ins[0][i], sizes[0][i]), _entries(outs[0][i], sizes[1][i])
         low = after[:low].sum() if low > 0 else -before[:-low].sum()
         end, start = len(after) - high, len(before) + high
         high = after[end:].sum() if high > 0 else -before[start:].sum()
