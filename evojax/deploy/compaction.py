@@ -1,0 +1,148 @@
+"""The masked network made physically smaller: every channel that no output misses is gone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.deploy.checks import check_round_to, check_same, cut_off, matched, traced
+from evojax.deploy.folding import constants
+from evojax.deploy.function import function
+from evojax.deploy.interpreter import sliced
+from evojax.deploy.liveness import liveness, missed
+from evojax.deploy.report import Report, describe
+from evojax.deploy.topology import Topology, cut, topology
+from evojax.deploy.trace import Apply
+
+PyTree = Any
+
+
+class Compacted(NamedTuple):
+    """A physically smaller network.
+
+    Attributes:
+        apply: ``(variables, x) -> outputs`` as before, over the smaller variables.
+        variables: in the structure that they had.
+        masks: in the structure that they had.
+        report: what was removed, and what was kept though it might have died.
+    """
+
+    apply: Apply
+    variables: PyTree
+    masks: PyTree
+    report: Report
+
+
+def compact(
+    apply: Apply, variables: PyTree, masks: PyTree, example_input: PyTree, round_to: int = 1
+) -> Compacted:
+    """Removes every channel that cannot influence the output.
+
+    Channels are found by tracing the function; nothing is declared. One goes if all that it adds
+    to any sum is certainly 0, for instance because no synapse enters it and its bias is 0, or if
+    nothing reads it; then its entries go from every variable. What a channel adds that is another
+    constant is added as one, except in a convolution with padding, for which it stays. A weight
+    that is exactly 0 counts as pruned, whatever the masks say. What is not understood is kept whole
+    and named in the report. The output is that of the masked network, within rounding, which is
+    checked on the example and on random inputs.
+
+    The new function is an ordinary JAX function: jit, grad, vmap and `jax.export` work on it. It
+    takes inputs that differ from the example in their first axis. Derivatives are those of the
+    primitive operations: `jax.custom_vjp` of a layer is not asked. A network trained further may
+    well wake what was 0 here, in the masked network but not in the compacted one.
+
+    Args:
+        apply: ``(variables, x) -> outputs``, PyTrees of arrays: `flax.linen.Module.apply`, a
+            function that merges an NNX state, or any function that JAX can trace. Scans are
+            written out where they are short, and kept whole where they are not.
+        variables: PyTree of arrays.
+        masks: PyTree of bool arrays in the shapes of the variables, ``None`` where nothing is
+            pruned; like the variables or like ``variables["params"]``. Paths may be missing.
+        example_input: what apply takes as x; only its first axis may differ in later calls.
+        round_to: keep widths at multiples of this where anything is removed, with channels that
+            could go, up to all of them.
+
+    Returns:
+        The smaller network.
+
+    Raises:
+        ValueError: if the function rejects variables or input, if masks are of another network, if
+            every path is dead, or if round_to is below 1.
+        InconsistentError: if the outcome does not compute the same: a defect of evojax.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def apply(variables, x):
+        ...     return jnp.maximum(x @ variables["hidden"], 0) @ variables["out"]
+        >>> variables = {"hidden": jnp.ones((3, 8)), "out": jnp.ones((8, 2))}
+        >>> masks = {"hidden": jnp.arange(8) < 5 * jnp.ones((3, 1), int), "out": None}
+        >>> small = compact(apply, variables, masks, jnp.ones((1, 3)))
+        >>> print(small.report)
+        hidden  3x8 -> 3x5
+        out     8x2 -> 5x2
+        40 entries of variables, 31 of them alive -> 25
+    """
+    check_round_to(round_to)
+    fitted, places = matched(variables, masks)
+    variables, x = (jax.tree.map(jnp.asarray, tree) for tree in (variables, example_input))
+    program = traced(apply, variables, x)
+    leaves, structure = jax.tree.flatten(variables)
+    leaves = [
+        leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
+        for leaf, mask in zip(leaves, fitted, strict=True)
+    ]
+    channels = topology(program)
+    found = liveness(channels, leaves, jax.tree.leaves(x))
+    if not found.vary:
+        raise ValueError(cut_off(program, found.passes))
+    removed = rounded(channels, ~missed(channels, found), round_to)
+    whole = cut(channels, removed)
+    added = constants(whole, found, leaves, jax.tree.leaves(x))
+    kept = [whole.kept(var) for var in program.variables]
+    small = [sliced(leaf, keep) for leaf, keep in zip(leaves, kept, strict=True)]
+    smaller = function(apply, variables, x, removed, added)
+    compacted = jax.tree.unflatten(structure, small)
+    check_same(
+        lambda x: jax.tree.leaves(apply(jax.tree.unflatten(structure, leaves), x)),
+        lambda x: jax.tree.leaves(smaller(compacted, x)),
+        x,
+    )
+    marks, masks_structure = jax.tree.flatten(masks, is_leaf=lambda leaf: leaf is None)
+    cut_masks = [
+        mask if mask is None or place is None else sliced(mask, kept[place])
+        for mask, place in zip(marks, places, strict=True)
+    ]
+    return Compacted(
+        smaller,
+        compacted,
+        jax.tree.unflatten(masks_structure, cut_masks),
+        describe(whole, fitted),
+    )
+
+
+def rounded(channels: Topology, removed: np.ndarray, round_to: int) -> np.ndarray:
+    """Leaves in place some of what could go, so that widths are multiples of `round_to`.
+
+    Returns:
+        Which of the variables' atoms to remove, bool (prunable + 1,).
+    """
+    removed = removed.copy()
+    roots = channels.atoms.find(np.arange(len(removed)))
+    axes = [
+        axis[:, 0]
+        for var in channels.program.variables
+        for axis in channels.axes[var]
+        if axis is not None
+    ]
+    settled = round_to == 1
+    while not settled:
+        settled = True
+        for axis in axes:
+            gone = axis[removed[axis]]
+            if len(gone) and (len(axis) - len(gone)) % round_to:
+                removed[roots == roots[gone[0]]] = False
+                settled = False
+    return removed

@@ -1,0 +1,171 @@
+"""What can influence the output: constants spread forwards, reads spread backwards.
+
+Of every entry of every value it is found whether it depends on the input, and where not, what it
+is; and whether any output reads it, through whatever is not certainly multiplied by 0. An entry
+that goes missing from a sum is not missed if it is certainly 0, or if nobody reads the sum. One
+pass each way reaches the fixed point, for a program has no loops: what is 0 is known before it is
+asked who reads it, and removing what nobody misses changes nothing that somebody reads.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal, Var
+
+from evojax.deploy.rules import Fact, Sink
+from evojax.deploy.rules.rule import Eqn, dtype_of
+from evojax.deploy.topology import Topology, rule_of
+from evojax.deploy.trace import bind
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""What runs once is compiled in a hurry."""
+
+Facts = dict[Var, Fact]
+Reads = dict[Var, jax.Array]
+
+
+class Liveness(NamedTuple):
+    """What was found.
+
+    Attributes:
+        needed: per operation and sink, which entries of the axis would be missed, bool.
+        constant: likewise, which would not if the constant that they add were added instead.
+        vary: whether any output depends on the input.
+        passes: per operation, whether any of its outputs depends on the input.
+    """
+
+    needed: list[list[jax.Array]]
+    constant: list[list[jax.Array]]
+    vary: jax.Array
+    passes: list[jax.Array]
+
+
+def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liveness:
+    """Finds which channels would be missed.
+
+    Args:
+        topology: of the program.
+        variables: its variables' leaves, pruned weights 0.
+        inputs: leaves of the example input.
+    """
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def find(variables: list[Any], inputs: list[Any]) -> Liveness:
+        facts = spread(topology, variables, inputs)
+        needed, constant = _needed(topology, facts)
+        outs = [fact_of(facts, atom) for atom in topology.program.jaxpr.outvars]
+        passes = [
+            jnp.any(jnp.stack([jnp.any(facts[var].varies) for var in eqn.outvars]))
+            for eqn in topology.program.jaxpr.eqns
+        ]
+        vary = jnp.any(jnp.stack([jnp.any(out.varies) for out in outs]))
+        return Liveness(needed, constant, vary, passes)
+
+    return find(variables, inputs)
+
+
+def missed(topology: Topology, found: Liveness) -> np.ndarray:
+    """Which of the variables' atoms have to stay, bool (prunable + 1,)."""
+    atoms = topology.atoms
+    needed = np.zeros(len(atoms), bool)
+    for eqn, sinks, marks in zip(
+        topology.program.jaxpr.eqns, topology.sinks, found.needed, strict=True
+    ):
+        for sink, mark in zip(sinks, marks, strict=True):
+            axis = topology.of(eqn.invars[sink.operand])[sink.axis]
+            if axis is not None:
+                needed[atoms.find(axis[np.asarray(mark)])] = True
+    needed[0] = True
+    return needed[atoms.find(np.arange(topology.prunable + 1))]
+
+
+def fact_of(facts: Facts, atom: Var | Literal) -> Fact:
+    """What is known of an operand."""
+    return (
+        Fact(jnp.asarray(atom.val, dtype_of(atom)), None)
+        if isinstance(atom, Literal)
+        else facts[atom]
+    )
+
+
+def spread(topology: Topology, variables: list[Any], inputs: list[Any]) -> Facts:
+    """Facts of every value, in the order of computation."""
+    program = topology.program
+    facts = {
+        var: Fact(value, None)
+        for var, value in zip(
+            [*program.variables, *program.jaxpr.constvars],
+            [*variables, *program.consts],
+            strict=True,
+        )
+    }
+    for var, value in zip(program.inputs, inputs, strict=True):
+        facts[var] = Fact(value, jnp.ones(jnp.shape(value), bool))
+    for eqn in program.jaxpr.eqns:
+        known = [fact_of(facts, atom) for atom in eqn.invars]
+        values = bind(eqn, [fact.value for fact in known])
+        if all(fact.unknown is None for fact in known):
+            facts.update(zip(eqn.outvars, (Fact(v, None) for v in values), strict=True))
+        else:
+            unknown = rule_of(eqn).spread(eqn, known)
+            facts.update(zip(eqn.outvars, map(Fact, values, unknown), strict=True))
+    return facts
+
+
+Marks = list[list[jax.Array]]
+"""Per operation and sink."""
+
+
+def _needed(topology: Topology, facts: Facts) -> tuple[Marks, Marks]:
+    """Which entries would be missed, and which add a constant; found from the outputs backwards."""
+    reads: Reads = {}
+    jaxpr = topology.program.jaxpr
+    for out in jaxpr.outvars:
+        _read(reads, out, jnp.ones(fact_of(facts, out).value.shape, bool))
+    marks: list[list[tuple[jax.Array, jax.Array]]] = []
+    for eqn, sinks in zip(reversed(jaxpr.eqns), reversed(topology.sinks), strict=True):
+        known = [fact_of(facts, atom) for atom in eqn.invars]
+        if not any(var in reads for var in eqn.outvars):
+            lengths = [known[sink.operand].value.shape[sink.axis] for sink in sinks]
+            marks.append([(jnp.zeros(n, bool), jnp.zeros(n, bool)) for n in lengths])
+            continue
+        outs = [reads.get(var, jnp.zeros(facts[var].value.shape, bool)) for var in eqn.outvars]
+        operands = rule_of(eqn).reads(eqn, known, outs)
+        for atom, read in zip(eqn.invars, operands, strict=True):
+            _read(reads, atom, read)
+        marks.append([_along(eqn, known, operands, sink) for sink in sinks])
+    needed, constant = ([[pair[i] for pair in each] for each in marks[::-1]] for i in (0, 1))
+    return needed, constant
+
+
+def _read(reads: Reads, atom: Var | Literal, read: jax.Array) -> None:
+    if not isinstance(atom, Literal):
+        reads[atom] = reads[atom] | read if atom in reads else read
+
+
+def _along(
+    eqn: Eqn, facts: list[Fact], reads: list[jax.Array], sink: Sink
+) -> tuple[jax.Array, jax.Array]:
+    """Which entries along an axis would be missed, and which only as the constant they add."""
+    rule = rule_of(eqn)
+    operand, axis = ending(facts, sink)
+    fact, counts = facts[operand], reads[operand]
+    others = tuple(i for i in range(counts.ndim) if i != axis)
+    if rule.sums:
+        counts &= ~fact.zero
+    weighted = all(other.unknown is None for other in facts if other is not fact)
+    missed = counts & fact.varies if rule.sums and weighted and rule.folds(eqn) else counts
+    needed = jnp.any(missed, others)
+    return needed, jnp.any(counts, others) & ~needed
+
+
+def ending(facts: list[Fact], sink: Sink) -> tuple[int, int]:
+    """The operand and axis to look at: in a product of weights and signals, the signals."""
+    if sink.other is not None and facts[sink.operand].unknown is None:
+        return 1 - sink.operand, sink.other
+    return sink.operand, sink.axis
