@@ -2,6 +2,17 @@
 
 from evojax.deploy.checks import InconsistentError
 from evojax.deploy.compaction import Compacted, compact
+from evojax.deploy.cost import Cost, Product, cost
 from evojax.deploy.report import Report, Variable, Whole
 
-__all__ = ["Compacted", "InconsistentError", "Report", "Variable", "Whole", "compact"]
+__all__ = [
+    "Compacted",
+    "Cost",
+    "InconsistentError",
+    "Product",
+    "Report",
+    "Variable",
+    "Whole",
+    "compact",
+    "cost",
+]

@@ -20,6 +20,7 @@ from evojax.evolution.record import SCHEMA, load
 from evojax.evolution.settings import Settings, epochs_of, size_of
 from evojax.files import replace
 from evojax.genetics import Census
+from evojax.genetics.census import sparse_bytes
 from evojax.learning import Layer
 
 try:
@@ -296,14 +297,9 @@ def entry(
         ],
         "macs": sum(layer.weights * positions.get(layer.name, 1) for layer in census.layers),
         "bytes_dense": 4 * sum(layer.size for layer in census.layers),
-        "bytes_sparse": sum(_sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
+        "bytes_sparse": sum(sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
     }
     return record | measured
-
-
-def _sparse_bytes(size: int, alive: int) -> int:
-    index = 2 if size <= 1 << 16 else 4
-    return 4 * alive + min(-(-size // 8), index * alive)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -107,6 +107,18 @@ def living(masks: PyTree, plan: Layout) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in counted]))
 
 
+def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
+    """Bytes of living entries and of where they are: a bitmask, or indices where they take less.
+
+    Args:
+        size: entries, those included that are pruned.
+        alive: living entries.
+        width: bytes of one value.
+    """
+    index = 2 if size <= 1 << 16 else 4
+    return width * alive + min(-(-size // 8), index * alive)
+
+
 def layer_name(path: str) -> str:
     """The layer that a parameter belongs to: its path without the last step."""
     return path.rpartition("/")[0] or path
