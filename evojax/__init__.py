@@ -1,6 +1,7 @@
 """evojax: ever smaller neural networks by evolutionary synthesis, in JAX."""
 
 from evojax._version import __version__
+from evojax.deploy import Compacted, Cost, compact, cost
 from evojax.genetics import (
     Dna,
     Draw,
@@ -26,6 +27,8 @@ from evojax.learning import apply_masks, freeze_pruned
 
 __all__ = [
     "__version__",
+    "Compacted",
+    "Cost",
     "Dna",
     "Draw",
     "Encoding",
@@ -38,7 +41,9 @@ __all__ = [
     "budget",
     "census",
     "cluster_driven",
+    "compact",
     "constant",
+    "cost",
     "default_rule",
     "following",
     "freeze_pruned",

@@ -124,8 +124,12 @@ def _parameters(weights: Mapping[Var, Weight], variables: PyTree) -> list[Weight
     return [w for w in weights.values() if not inner or w.path.startswith("params")]
 
 
+def _itemsize(atom: Any) -> int:  # noqa: ANN401 (Var, whose type has no dtype)
+    return atom.aval.dtype.itemsize
+
+
 def _bytes(atom: Var) -> int:
-    return math.prod(shape_of(atom)) * atom.aval.dtype.itemsize
+    return math.prod(shape_of(atom)) * _itemsize(atom)
 
 
 def _sparse(var: Var, weight: Weight, masked: bool) -> int:
@@ -133,7 +137,7 @@ def _sparse(var: Var, weight: Weight, masked: bool) -> int:
     if not masked:
         return dense
     alive = int(weight.alive.sum())
-    return min(dense, sparse_bytes(weight.alive.size, alive, var.aval.dtype.itemsize))
+    return min(dense, sparse_bytes(weight.alive.size, alive, _itemsize(var)))
 
 
 def _products(jaxpr: Jaxpr, weights: dict[Any, Weight]) -> tuple[list[Product], list[str]]:
