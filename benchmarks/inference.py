@@ -1,0 +1,200 @@
+"""How much smaller and faster is an evolved network once its dead channels are cut out?
+
+    python benchmarks/inference.py --run results_of/mnist_lenet --generations 8 12 18
+    taskset -c 0 python benchmarks/inference.py --run ...
+
+For the ancestor (dense), and for each generation as it is saved (masked: the same arrays with
+zeros in them) and compacted: living parameters, multiply-accumulates an image, bytes, and the time
+of a forward pass in batches of 1, 32 and 256. All take turns within one run, after a warm-up. A
+speed-up is the median over the turns of the dense network's time by that network's. Beside it
+stands by how much the multiply-accumulates shrank, which it would be if nothing else took time.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from evojax.deploy import compact, cost
+from evojax.evolution import checkpoints, read_lineage
+from evojax.evolution.lineage import surroundings
+from evojax.files import replace
+from evojax.models import AlexNet, LeNet, ResNet
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "mnist_lenet": LeNet,
+    "digits_lenet": LeNet,
+    "stl10_lenet": LeNet,
+    "cifar_alexnet": AlexNet,
+    "cifar_resnet56": ResNet,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        run: folder of a run, with its saved networks.
+        generations: which ones; by default the last.
+        batches: images a forward pass.
+        turns: how often each contestant is timed.
+        seconds: how long one turn of one contestant is to last, about.
+        out: where to write the result as JSON.
+    """
+
+    run: Path
+    generations: tuple[int, ...] = ()
+    batches: tuple[int, ...] = (1, 32, 256)
+    turns: int = 15
+    seconds: float = 0.1
+    out: Path = Path("runs/benchmarks/inference.json")
+
+
+class Contestant(NamedTuple):
+    """A network to time, and what it costs an image."""
+
+    name: str
+    forward: Callable[[jax.Array], jax.Array]
+    row: dict[str, Any]
+
+
+def main(options: Options) -> None:
+    """Measures, prints a table and writes the JSON file."""
+    lineage = read_lineage(options.run)
+    numbers = options.generations or (len(lineage["generations"]),)
+    if wrong := [n for n in numbers if not 1 < n <= len(lineage["generations"])]:
+        raise ValueError(
+            f"--generations {wrong[0]}: expected 2 to {len(lineage['generations'])}, which "
+            f"{options.run} has"
+        )
+    if lineage["experiment"] not in MODELS:
+        raise ValueError(
+            f"{options.run} is of the experiment {lineage['experiment']}: expected one of "
+            f"{', '.join(MODELS)}"
+        )
+    contestants = competing(options.run, numbers, lineage)
+    random = np.random.default_rng(0)
+    for batch in options.batches:
+        shape = (batch, *lineage["dataset"]["image_shape"])
+        images = jnp.asarray(random.normal(size=shape), jnp.float32)
+        times = take_turns([c.forward for c in contestants], images, options)
+        for contestant, seconds in zip(contestants, times, strict=True):
+            ratios = [dense / own for dense, own in zip(times[0], seconds, strict=True)]
+            contestant.row[f"speedup_{batch}"] = statistics.median(ratios)
+            contestant.row[f"seconds_{batch}"] = statistics.median(seconds)
+    report([contestant.row for contestant in contestants], lineage, options)
+
+
+def competing(run: Path, numbers: tuple[int, ...], lineage: dict[str, Any]) -> list[Contestant]:
+    """The dense ancestor, then every generation masked and compacted."""
+    module = MODELS[lineage["experiment"]](lineage["dataset"]["classes"])
+    shape = (1, *lineage["dataset"]["image_shape"])
+    image = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+    made = []
+    for number in (1, *numbers):
+        network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number))
+        record = lineage["generations"][number - 1]
+        about = {
+            "generation": number,
+            "architectural_efficiency": record["architectural_efficiency"],
+            "accuracy": record["accuracy"],
+        }
+        variables = {"params": network.params, "batch_stats": network.batch_stats}
+        masks = None if number == 1 else network.masks
+        name = "dense" if number == 1 else f"{record['architectural_efficiency']:.0f}x, masked"
+        made.append(contestant(name, module.apply, variables, masks, image, about))
+        if number > 1:
+            small = compact(module.apply, variables, masks, image)
+            name = name.replace("masked", "compacted")
+            made.append(contestant(name, small.apply, small.variables, None, image, about))
+    return made
+
+
+def contestant(
+    name: str,
+    apply: Callable[[Any, Any], jax.Array],
+    variables: Any,  # noqa: ANN401
+    masks: Any,  # noqa: ANN401
+    image: jax.Array,
+    about: dict[str, Any],
+) -> Contestant:
+    """A network and what it costs: the arrays that are there, unless there are masks."""
+    found = cost(apply, variables, image, masks)
+    jitted = jax.jit(apply)
+    row = {"name": name, **about, "parameters": found.parameters, "macs": found.macs}
+    row |= {"bytes": found.bytes_sparse, "peak_activation_bytes": found.peak_activation_bytes}
+    return Contestant(name, lambda images: jitted(variables, images), row)
+
+
+def take_turns(
+    forwards: list[Callable[[jax.Array], jax.Array]], images: jax.Array, options: Options
+) -> list[list[float]]:
+    """Seconds a forward pass, in every turn of everybody."""
+    repeats = []
+    for forward in forwards:
+        forward(images).block_until_ready()
+        start = time.perf_counter()
+        forward(images).block_until_ready()
+        repeats.append(max(1, round(options.seconds / (time.perf_counter() - start))))
+    times: list[list[float]] = [[] for _ in forwards]
+    for turn in range(options.turns):
+        # Every second round backwards, so that nobody always follows the same one.
+        for index in list(range(len(forwards)))[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            for _ in range(repeats[index]):
+                out = forwards[index](images)
+            out.block_until_ready()
+            times[index].append((time.perf_counter() - start) / repeats[index])
+    return times
+
+
+def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options) -> None:
+    """Prints the table and writes the JSON file."""
+    headings = ["", "parameters", "kMACs", "fewer MACs", "kB"]
+    headings += [f"speed-up, batch {batch}" for batch in options.batches]
+    cells = [
+        [
+            row["name"],
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e3:,.0f}",
+            f"{rows[0]['macs'] / row['macs']:.1f}×",
+            f"{row['bytes'] / 1e3:.1f}",
+            *(f"{row[f'speedup_{batch}']:.2f}×" for batch in options.batches),
+        ]
+        for row in rows
+    ]
+    table = Table(*headings, title=f"{lineage['experiment']}, inference")
+    for line in cells:
+        table.add_row(*line)
+    Console().print(table)
+    content = {
+        "benchmark": "inference",
+        "command": " ".join(["python", *sys.argv]),
+        "table": [headings, *cells],
+        "options": asdict(options) | {"out": str(options.out), "run": str(options.run)},
+        "environment": surroundings(),
+        "trained": {"command": lineage["command"], "environment": lineage["environment"]},
+        "result": rows,
+    }
+    replace(options.out, json.dumps(content, indent=1) + "\n")
+    print(f"written: {options.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

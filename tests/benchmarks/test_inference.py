@@ -1,0 +1,74 @@
+"""Inference: what is measured of a run, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from evojax.data import load
+from evojax.evolution import Settings, evolve
+from evojax.learning import linen
+from evojax.report.readme import benchmark
+
+
+class Small(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(8, (3, 3), name="conv")(x))
+        return nn.Dense(self.classes, name="dense")(x.mean((1, 2)))
+
+
+@pytest.fixture
+def inference(methods, monkeypatch):
+    module = import_module("inference")
+    monkeypatch.setattr(module, "MODELS", {"small": Small})
+    return module
+
+
+@pytest.fixture
+def run(quarters, tmp_path):
+    """Three generations, the last of filters that died."""
+    data = load(quarters)
+    settings = Settings(
+        generations=3, epochs=(1,), max_drop=100, cluster="filter", clusters=0.6, min_clusters=3
+    )
+    out = tmp_path / "run"
+    evolve(settings, linen(Small(data.classes)), data, out, experiment="small")
+    return out
+
+
+def options(inference, run, **changes):
+    fields = {"run": run, "batches": (1, 4), "turns": 2, "seconds": 0.001}
+    return inference.Options(**fields | {"out": run.parent / "inference.json"} | changes)
+
+
+def test_a_run_is_measured(inference, run):
+    inference.main(options(inference, run, generations=(2, 3)))
+    content = json.loads((run.parent / "inference.json").read_text())
+    rows = {row["name"].partition(" ")[2] or "dense": row for row in content["result"]}
+    assert [row["generation"] for row in content["result"]] == [1, 2, 2, 3, 3]
+    assert rows["dense"]["speedup_1"] == rows["dense"]["speedup_4"] == 1.0
+    assert rows["masked"]["parameters"] <= rows["compacted"]["parameters"]
+    assert rows["compacted"]["macs"] < rows["dense"]["macs"]
+    assert all(row["seconds_4"] > 0 for row in content["result"])
+    assert "speed-up, batch 4" in benchmark(run.parent / "inference.json")
+
+
+def test_masked_and_compacted_compute_the_same(inference, run):
+    lineage = json.loads((run / "lineage.json").read_text())
+    _, masked, compacted = inference.competing(run, (3,), lineage)
+    images = jax.random.normal(jax.random.key(0), (5, *lineage["dataset"]["image_shape"]))
+    ours, theirs = compacted.forward(images), masked.forward(images)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_generations_that_are_not_there_are_refused(inference, run):
+    with pytest.raises(ValueError, match="--generations 4: expected 2 to 3"):
+        inference.main(options(inference, run, generations=(4,)))
