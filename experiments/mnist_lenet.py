@@ -2,7 +2,7 @@
 
     python experiments/mnist_lenet.py
 
-About 50 minutes on one CPU core, whose work it is. The papers' method, read literally, with the
+About 40 minutes on one CPU core, whose work it is. Expect 99.0 % or more at 125-fold. The papers' method, read literally, with the
 same training:
 
     python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\

@@ -32,7 +32,7 @@ SEEDED = re.compile(r"(.+)-seed\d+")
 BEYOND = {"mnist_lenet": (250.0,)}
 ROUND = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 # The method first, what it is measured against after it; others follow by name.
-ORDER = ("best", "literal", "synapse", "magnitude", "random")
+ORDER = ("best", "literal", "synapse-driven", "magnitude", "random")
 
 Groups = Mapping[str, Sequence[Lineage]]
 
