@@ -129,13 +129,20 @@ def _inner(eqn: JaxprEqn) -> ClosedJaxpr | None:
     return None
 
 
+def _same_shape(one: Any, other: Any) -> bool:  # noqa: ANN401 (Var or Literal)
+    return one.aval.shape == other.aval.shape
+
+
 def _unroll(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     """A scan, step by step."""
     params = eqn.params
-    body, carries, length = params["jaxpr"], params["num_carry"], params["length"]
-    consts = args[: params["num_consts"]]
-    carry = args[params["num_consts"] :][:carries]
-    stacked = args[params["num_consts"] + carries :]
+    body, length = params["jaxpr"], params["length"]
+    # Told by their shapes, for versions of JAX differ in how they say it: what is stacked over the
+    # steps has one more axis outside than inside; constants come first, then what is carried.
+    carries = sum(map(_same_shape, eqn.outvars, body.jaxpr.outvars))
+    unstacked = sum(map(_same_shape, eqn.invars, body.jaxpr.invars))
+    consts, carry = args[: unstacked - carries], args[unstacked - carries : unstacked]
+    stacked = args[unstacked:]
     steps: list[list[Any]] = []
     for step in reversed(range(length)) if params["reverse"] else range(length):
         slices = [lax.index_in_dim(xs, step, keepdims=False) for xs in stacked]

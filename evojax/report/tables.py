@@ -175,7 +175,12 @@ def layers(lineage: Lineage, paper: Published | None = None) -> Table:
         row += [before["synapses"], after["synapses"]]
         row += [_ratio(before["synapses"], after["synapses"])]
         rows.append((*row, *theirs[index : index + 1]))
-    whole = ["Whole network (mean C-E)", first["clusters"], last["clusters"], last["cluster_efficiency"]]
+    whole = [
+        "Whole network (mean C-E)",
+        first["clusters"],
+        last["clusters"],
+        last["cluster_efficiency"],
+    ]
     whole += [first["synapses"], last["synapses"], last["architectural_efficiency"]]
     rows.append((*whole, *theirs[-1:]))
     title = "Layers, first and last generation"
