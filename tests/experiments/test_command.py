@@ -224,13 +224,23 @@ def shell(tmp_path, quarters, compilation_cache):
         "COLUMNS": "100",
     }
 
+    started = []
+
     def shell(script, *flags):
-        return subprocess.Popen(
+        # What runs in the background of a script ignores Ctrl-C, and so would its children.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        process = subprocess.Popen(
             [sys.executable, script, *flags], cwd=tmp_path, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        signal.signal(signal.SIGINT, handler)
+        started.append(process)
+        return process
 
-    return shell
+    yield shell
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("name", ["digits_lenet", "mnist_lenet"])
