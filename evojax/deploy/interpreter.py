@@ -48,8 +48,8 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
     def value(atom: Var | Literal) -> Any:  # noqa: ANN401
         return atom.val if isinstance(atom, Literal) else values[atom]
 
-    constants = dict(enumerate(program.arithmetic))
-    added = {id(constants[number]): array for number, array in cut.constants.items()}
+    arithmetic = program.arithmetic if cut.constants else []
+    added = {id(arithmetic[number]): array for number, array in cut.constants.items()}
     for eqn in program.jaxpr.eqns:
         outs = _operate(cut, eqn, [value(atom) for atom in eqn.invars])
         if id(eqn) in added:

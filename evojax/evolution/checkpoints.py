@@ -30,8 +30,11 @@ def folder(run: str | os.PathLike[str], generation: int) -> Path:
     return Path(run) / "generations" / f"{generation:03d}"
 
 
-def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path:
+def save(run: str | os.PathLike[str], generation: int, network: Network) -> int:
     """Saves a network whole or not at all: it is written beside its place and moved there.
+
+    Returns:
+        The network's `fingerprint`.
 
     Raises:
         CheckpointError: if it could not be written (a full disk, say); what was saved before stays.
@@ -46,7 +49,8 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
         _require_room(partial, tree)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "network", tree)
-        manifest = {**_manifest(tree), "files": _checksums(partial / "network")}
+        arrays = _manifest(tree)
+        manifest = {**arrays, "files": _checksums(partial / "network")}
         replace(partial / MANIFEST, json.dumps(manifest, indent=1))
         shutil.rmtree(place, ignore_errors=True)
         os.replace(partial, place)
@@ -56,7 +60,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> Path
             f"generation {generation} could not be saved in {place}: {error}. The generations "
             "before it are intact; make room or grant access, and run the same command again."
         ) from error
-    return place
+    return _crc32(arrays)
 
 
 def _require_ours(place: Path) -> None:
@@ -74,7 +78,7 @@ def _require_room(place: Path, tree: dict[str, Any]) -> None:
 
 def fingerprint(network: Network) -> int:
     """CRC-32 of all arrays with their paths, shapes and dtypes: which network it is."""
-    return zlib.crc32(json.dumps(_manifest(_tree(network)), sort_keys=True).encode())
+    return _crc32(_manifest(_tree(network)))
 
 
 def restore(run: str | os.PathLike[str], generation: int, like: Network | None = None) -> Network:
@@ -178,6 +182,10 @@ def _manifest(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for path, leaf in flatten(tree)[0].items()
     }
+
+
+def _crc32(arrays: dict[str, dict[str, Any]]) -> int:
+    return zlib.crc32(json.dumps(arrays, sort_keys=True).encode())
 
 
 def _checksums(place: Path) -> dict[str, int]:

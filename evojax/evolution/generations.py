@@ -113,9 +113,7 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             if parent is None:
                 raise
             return f"stopped: {error}; generation {number - 1} is the last good one"
-        saved = jax.device_get(parent)
-        checkpoints.save(out, number, saved)
-        record["crc32"] = checkpoints.fingerprint(saved)
+        record["crc32"] = checkpoints.save(out, number, parent)
         lineage["generations"].append(record)
         write_lineage(out, lineage)
         world.watch(GenerationFinished(record))
