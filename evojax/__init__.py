@@ -1,8 +1,9 @@
 """evojax: ever smaller neural networks by evolutionary synthesis, in JAX."""
 
 from evojax._version import __version__
-from evojax.deploy import Compacted, Cost, compact, cost
+from evojax.deploy import Compacted, Cost, channels, compact, cost
 from evojax.genetics import (
+    Channels,
     Dna,
     Draw,
     Encoding,
@@ -27,6 +28,7 @@ from evojax.learning import apply_masks, freeze_pruned
 
 __all__ = [
     "__version__",
+    "Channels",
     "Compacted",
     "Cost",
     "Dna",
@@ -40,6 +42,7 @@ __all__ = [
     "apply_masks",
     "budget",
     "census",
+    "channels",
     "cluster_driven",
     "compact",
     "constant",

@@ -1,5 +1,6 @@
 """What makes an evolved network really smaller and faster."""
 
+from evojax.deploy.channels import channels
 from evojax.deploy.checks import InconsistentError
 from evojax.deploy.compaction import Compacted, compact
 from evojax.deploy.cost import Cost, Product, cost
@@ -13,6 +14,7 @@ __all__ = [
     "Report",
     "Variable",
     "Whole",
+    "channels",
     "compact",
     "cost",
 ]

@@ -115,6 +115,25 @@ def cost(apply: Apply, variables: PyTree, x: PyTree, masks: PyTree = None) -> Co
     )
 
 
+def weighed(program: Program) -> list[tuple[Eqn, Product]]:
+    """The matrix products and convolutions of a program, each with what it multiplies."""
+    weights: dict[Any, Weight] = {
+        var: Weight(path, _alive(var, None))
+        for path, var in zip(program.paths, program.variables, strict=True)
+    }
+    found = []
+    for eqn in program.jaxpr.eqns:
+        if eqn.primitive.name in PRODUCTS:
+            found.append((eqn, _product(eqn, weights)))
+        elif _rearranges(eqn):
+            _rearrange(eqn, weights)
+    return found
+
+
+def _rearranges(eqn: Eqn) -> bool:
+    return eqn.primitive.name in {*REARRANGING, "convert_element_type"}
+
+
 def _alive(var: Var, mask: Any) -> np.ndarray:  # noqa: ANN401
     return np.broadcast_to(True, shape_of(var)) if mask is None else np.asarray(mask)
 
@@ -153,7 +172,7 @@ def _products(jaxpr: Jaxpr, weights: dict[Any, Weight]) -> tuple[list[Product], 
         name = eqn.primitive.name
         if name in PRODUCTS:
             products.append(_product(eqn, weights))
-        elif name in REARRANGING or name == "convert_element_type":
+        elif _rearranges(eqn):
             _rearrange(eqn, weights)
         for inner in _inside(eqn):
             some, others = _products(inner, {})

@@ -1,6 +1,7 @@
 """Genetic encoding and offspring synthesis: pure functions on PyTrees."""
 
 from evojax.genetics.census import Census, LayerCensus, census, living
+from evojax.genetics.channels import Channels
 from evojax.genetics.clusters import (
     Follows,
     Layout,
@@ -25,6 +26,7 @@ from evojax.genetics.synthesis import Draw, Synthesis, synthesis
 
 __all__ = [
     "Census",
+    "Channels",
     "Dna",
     "Draw",
     "Encoding",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax.genetics.clusters import Follows, Layout, Synapses, cluster_axes
+from evojax.genetics.clusters import Follows, Layout, Synapses, cluster_axes, nested
 from evojax.genetics.trees import PyTree, flatten
 
 
@@ -128,7 +128,8 @@ def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) 
     mask = marks[path]
     role = plan.roles[path]
     kind = role.cluster if isinstance(role, Synapses) else None
-    axes = cluster_axes(kind or cluster, mask.ndim)
+    innermost = nested(kind or cluster)[-1]
+    axes = cluster_axes("filter" if innermost == "channel" else innermost, mask.ndim)
     clusters = mask.any(axes)
     followers = [
         marks[name]

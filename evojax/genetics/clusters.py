@@ -1,19 +1,22 @@
 """Which parameters carry synapses, and which synapses live or die together.
 
 The papers' synaptic cluster is "any subset of synapses such as a kernel or a set of kernels"
-(Shafiee & Wong 2016, section 2). Here a cluster spans some axes of one parameter:
+(Shafiee & Wong 2016, section 2). Here a cluster is one of these kinds, the outermost first:
 
+* ``"channel"``: all that enters or leaves one channel, in whatever layers lie along it;
+* ``"filter"``: all that enters one output channel of a layer (Chung et al. 2018, section 3.1);
 * ``"kernel"``: the k x k slice of an (input, output) channel pair (Shafiee & Wong 2016, section 3);
-* ``"filter"``: all that enters one output channel (Chung et al. 2018, section 3.1);
 * ``"synapse"``: every synapse by itself.
 
-Parameters are laid out as Flax lays them out: ``(*space, input, output)``.
+Kinds nest: where an encoding has several, a synapse lives only if all the clusters do that it lies
+in. A channel crosses layers (`evojax.genetics.channels`); the other kinds span axes of one
+parameter. Parameters are laid out as Flax lays them out: ``(*space, input, output)``.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,17 +25,21 @@ import jax.numpy as jnp
 from evojax.genetics.trees import PyTree, flatten
 
 BIASES = ("bias", "b")
-CLUSTERS = ("kernel", "filter", "synapse")
+CLUSTERS = ("channel", "filter", "kernel", "synapse")
+"""Kinds of clusters, the outermost first."""
+
+Clusters = str | Sequence[str]
+"""One kind, or several that nest, the outermost first."""
 
 
 class Synapses(NamedTuple):
     """Role of a parameter whose entries are synapses, its output channels on the last axis.
 
     Attributes:
-        cluster: cluster kind of this parameter alone; ``None`` takes the encoding's.
+        cluster: cluster kind, or kinds, of this parameter alone; ``None`` takes the encoding's.
     """
 
-    cluster: str | None = None
+    cluster: Clusters | None = None
 
 
 class Follows(NamedTuple):
@@ -117,28 +124,43 @@ def following(norms: Mapping[str, str], rule: Rule = default_rule) -> Rule:
     return follow
 
 
-def cluster_axes(cluster: str, ndim: int) -> tuple[int, ...]:
-    """The axes that one cluster spans in a parameter of `ndim` axes.
+def nested(cluster: Clusters) -> tuple[str, ...]:
+    """The kinds of clusters, the outermost first.
 
     Raises:
-        ValueError: if the cluster kind is unknown.
+        ValueError: if there is none, one is unknown, or they are not in the order of `CLUSTERS`.
     """
-    match cluster:
-        case "kernel":
-            return tuple(range(ndim - 2))
-        case "filter":
-            return tuple(range(ndim - 1))
-        case "synapse":
-            return ()
-    raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}; got {cluster!r}")
+    kinds = (cluster,) if isinstance(cluster, str) else tuple(cluster)
+    if not kinds or tuple(kind for kind in CLUSTERS if kind in kinds) != kinds:
+        raise ValueError(
+            f"cluster must be one of {', '.join(CLUSTERS)}, or several of them in this order; got "
+            f"{cluster!r}"
+        )
+    return kinds
+
+
+def cluster_axes(kind: str, ndim: int) -> tuple[int, ...]:
+    """The axes that one cluster of a kind (not a channel) spans in a parameter of `ndim` axes."""
+    return tuple(range({"filter": ndim - 1, "kernel": ndim - 2, "synapse": 0}[kind]))
 
 
 class Group(NamedTuple):
-    """Parameters of one shape and cluster kind, which are stacked and vmapped together."""
+    """Parameters of one shape and cluster kind, which are stacked and vmapped together.
+
+    Attributes:
+        shape: of each.
+        levels: the axes that a cluster spans, for each kind that nests, the outermost first.
+        paths: of the parameters.
+    """
 
     shape: tuple[int, ...]
-    axes: tuple[int, ...]
+    levels: tuple[tuple[int, ...], ...]
     paths: tuple[str, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes that a cluster of the innermost kind spans."""
+        return self.levels[-1] if self.levels else ()
 
 
 class Layout(NamedTuple):
@@ -149,13 +171,13 @@ class Layout(NamedTuple):
     roles: Mapping[str, Role]
 
 
-def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -> Layout:
+def layout(params: PyTree, rule: Rule = default_rule, cluster: Clusters = "kernel") -> Layout:
     """Divides a network's parameters into groups.
 
     Args:
         params: PyTree of arrays (or of their shapes).
         rule: gives every parameter its role.
-        cluster: cluster kind of the parameters for which the rule names none.
+        cluster: cluster kind, or kinds, of the parameters for which the rule names none.
 
     Raises:
         ValueError: if a role does not fit its parameter, or if nothing carries synapses.
@@ -169,17 +191,18 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
     given = rule(shapes)
     _require_roles(given, shapes)
     roles = {path: _settled(given.get(path), given, shapes) for path in leaves}
-    members: dict[tuple[type, tuple[int, ...], Any, tuple[int, ...]], list[str]] = {}
+    members: dict[tuple[Any, ...], list[str]] = {}
     followers = {path: role for path, role in roles.items() if isinstance(role, Follows)}
     for path, role in roles.items():
         if isinstance(role, Synapses):
             _require_floating(path, shapes[path])
-            axes = cluster_axes(role.cluster or cluster, len(shapes[path].shape))
+            levels = _levels(role.cluster or cluster, len(shapes[path].shape))
+            _require_as_many(path, role, cluster)
         elif isinstance(role, Follows):
             _require_channels(path, role, shapes, roles)
-            axes = ()
+            levels = _levels(cluster, 0)
         if isinstance(role, Synapses) or (isinstance(role, Follows) and role.sampled):
-            key = (type(role), shapes[path].shape, shapes[path].dtype, axes)
+            key = (type(role), shapes[path].shape, shapes[path].dtype, levels)
             members.setdefault(key, []).append(path)
     if not any(isinstance(role, Synapses) for role in roles.values()):
         raise ValueError(
@@ -188,9 +211,21 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: str = "kernel") -
             "gives a parameter the role Synapses()."
         )
     groups = tuple(
-        Group(shape, axes, tuple(paths)) for (_, shape, _, axes), paths in members.items()
+        Group(shape, levels, tuple(paths)) for (_, shape, _, levels), paths in members.items()
     )
     return Layout(groups, followers, roles)
+
+
+def _require_as_many(path: str, role: Synapses, cluster: Clusters) -> None:
+    if role.cluster and len(nested(role.cluster)) != len(nested(cluster)):
+        raise ValueError(
+            f"{path} has the cluster {role.cluster!r}, the encoding {cluster!r}: expected as many "
+            "kinds, for each kind has a factor of its own in the environment"
+        )
+
+
+def _levels(cluster: Clusters, ndim: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(cluster_axes(kind, ndim) for kind in nested(cluster) if kind != "channel")
 
 
 def _require_roles(roles: Mapping[str, Role], shapes: Shapes) -> None:

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evojax.genetics.clusters import cluster_axes
+from evojax.genetics.clusters import Clusters, nested
 from evojax.genetics.reduction import largest
 from evojax.genetics.trees import PyTree
+
+Levels = tuple[tuple[int, ...], ...]
 
 LARGEST = 2.0**100
 """Weights beyond it are those of a training that broke down: their sums would overflow."""
@@ -28,28 +30,39 @@ class Dna(NamedTuple):
     ranked encoding only the order means something.
 
     Attributes:
-        clusters: one probability per cluster, the cluster's axes kept with length 1.
+        clusters: one probability per cluster, the cluster's axes kept with length 1; of clusters
+            that nest, the product.
         synapses: one probability per synapse.
+        channels: one probability per channel, (channels,), where channels are clusters.
     """
 
     clusters: PyTree
     synapses: PyTree
+    channels: jax.Array | None = None
 
 
 class Strengths(NamedTuple):
     """How strong one parameter's clusters and synapses are; -inf where there is none.
 
     Attributes:
-        clusters: one strength per cluster, the cluster's axes kept with length 1.
+        clusters: for each kind that nests, one strength per cluster, the cluster's axes kept with
+            length 1.
         synapses: one strength per synapse.
-        cluster_unit: what a cluster's strength is measured by, a scalar: Z of Eq. 4.
-        synapse_unit: what a synapse's strength is measured by, a scalar: z of Eq. 5.
+        cluster_units: for each kind, what a cluster's strength is measured by: Z of Eq. 4.
+        synapse_unit: what a synapse's strength is measured by: z of Eq. 5.
     """
 
-    clusters: jax.Array
+    clusters: tuple[jax.Array, ...]
     synapses: jax.Array
-    cluster_unit: jax.Array
+    cluster_units: tuple[jax.Array, ...]
     synapse_unit: jax.Array
+
+
+class Gene(NamedTuple):
+    """Log-probabilities of one parameter's clusters, kind by kind, and synapses; -inf for none."""
+
+    clusters: tuple[jax.Array, ...]
+    synapses: jax.Array
 
 
 class Encoding(NamedTuple):
@@ -57,18 +70,19 @@ class Encoding(NamedTuple):
 
     Attributes:
         name: what tables and figures call it.
-        cluster: cluster kind (see `evojax.genetics.clusters`).
-        strengths: ``(weights, mask, axes) -> Strengths`` of one parameter.
-        probabilities: ``(strengths) -> Dna`` of log-probabilities, -inf where there is none.
+        cluster: kinds of clusters (see `evojax.genetics.clusters`), the outermost first.
+        strengths: ``(weights, mask, levels) -> Strengths`` of one parameter; levels are the axes
+            that a cluster spans, kind by kind.
+        probabilities: ``(strengths) -> Gene``.
         ranked: the most probable synapses of the network survive, instead of a random draw.
         clustered: whether clusters are drawn at all. Where they are not, there is no cluster
             factor and the environment's whole share is the synapses' (Eq. 2 in place of Eq. 3).
     """
 
     name: str
-    cluster: str
-    strengths: Callable[[jax.Array, jax.Array, tuple[int, ...]], Strengths]
-    probabilities: Callable[[Strengths], Dna]
+    cluster: tuple[str, ...]
+    strengths: Callable[[jax.Array, jax.Array, Levels], Strengths]
+    probabilities: Callable[[Strengths], Gene]
     ranked: bool = False
     clustered: bool = True
 
@@ -76,7 +90,7 @@ class Encoding(NamedTuple):
 def cluster_driven(
     selection_pressure: float = 1.0,
     truncation: float = 0.05,
-    cluster: str = "kernel",
+    cluster: Clusters = "kernel",
     *,
     signed: bool = False,
 ) -> Encoding:
@@ -92,7 +106,10 @@ def cluster_driven(
     Args:
         selection_pressure: beta > 0. 1 is the paper; a large one approaches magnitude pruning.
         truncation: in [0, 1), as a share of the layer's largest strength.
-        cluster: ``"kernel"``, ``"filter"`` or ``"synapse"``.
+        cluster: ``"channel"``, ``"filter"``, ``"kernel"``, ``"synapse"``, or several of them,
+            which nest: a synapse then has a factor :math:`P(\bar s_c)` for each of its clusters. A
+            channel's strength is the mean over all that enters it and all that leaves it, layer by
+            layer, each in shares of the layer's largest; channels go to `synthesis`.
         signed: take w itself for the strength instead of abs(w), as Eq. 5 reads literally.
 
     Raises:
@@ -101,24 +118,27 @@ def cluster_driven(
     _require_pressure(selection_pressure)
     if not 0.0 <= truncation < 1.0:
         raise ValueError(f"truncation must lie in [0, 1); got {truncation}")
-    cluster_axes(cluster, 2)
+    kinds = nested(cluster)
 
-    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
+    def strengths(weights: jax.Array, mask: jax.Array, levels: Levels) -> Strengths:
         strength = _strength(weights, mask, signed)
         z = _largest_strength(weights, mask)
         strong = (jnp.abs(strength) >= truncation * z) & (strength > -jnp.inf)
-        sums = jnp.sum(jnp.where(strong, strength, 0.0), axes, keepdims=True)
-        most = largest(jnp.abs(sums)) if axes else z  # A synapse that is its own cluster.
-        living = jnp.where(jnp.any(mask, axes, keepdims=True), sums, -jnp.inf)
-        return Strengths(living, strength, most, z)
+        sums, units = [], []
+        for axes in levels:
+            each = jnp.sum(jnp.where(strong, strength, 0.0), axes, keepdims=True)
+            units.append(largest(jnp.abs(each)) if axes else z)  # A synapse is its own cluster.
+            sums.append(jnp.where(jnp.any(mask, axes, keepdims=True), each, -jnp.inf))
+        return Strengths(tuple(sums), strength, tuple(units), z)
 
-    def probabilities(strengths: Strengths) -> Dna:
-        return Dna(
-            _log_probability(strengths.clusters, strengths.cluster_unit, selection_pressure),
+    def probabilities(strengths: Strengths) -> Gene:
+        pairs = zip(strengths.clusters, strengths.cluster_units, strict=True)
+        return Gene(
+            tuple(_log_probability(*pair, selection_pressure) for pair in pairs),
             _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
         )
 
-    return Encoding("cluster_driven", cluster, strengths, probabilities)
+    return Encoding("cluster_driven", kinds, strengths, probabilities)
 
 
 def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> Encoding:
@@ -129,37 +149,37 @@ def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> 
     """
     _require_pressure(selection_pressure)
 
-    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
+    def strengths(weights: jax.Array, mask: jax.Array, levels: Levels) -> Strengths:
         strength = _strength(weights, mask, signed)
-        return _even(mask, axes)._replace(
+        return _even(mask, levels)._replace(
             synapses=strength, synapse_unit=_largest_strength(weights, mask)
         )
 
-    def probabilities(strengths: Strengths) -> Dna:
-        return Dna(
-            _certain(strengths.clusters),
+    def probabilities(strengths: Strengths) -> Gene:
+        return Gene(
+            tuple(map(_certain, strengths.clusters)),
             _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
         )
 
-    return Encoding("synapse_driven", "synapse", strengths, probabilities, clustered=False)
+    return Encoding("synapse_driven", ("synapse",), strengths, probabilities, clustered=False)
 
 
-def random(cluster: str = "synapse") -> Encoding:
+def random(cluster: Clusters = "synapse") -> Encoding:
     """The control without heredity: every synapse and cluster of the parent is equally likely.
 
     Raises:
-        ValueError: if the cluster kind is unknown.
+        ValueError: if a cluster kind is unknown.
     """
-    cluster_axes(cluster, 2)
+    kinds = nested(cluster)
 
-    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
+    def strengths(weights: jax.Array, mask: jax.Array, levels: Levels) -> Strengths:
         del weights
-        return _even(mask, axes)
+        return _even(mask, levels)
 
-    def probabilities(strengths: Strengths) -> Dna:
-        return Dna(_certain(strengths.clusters), _certain(strengths.synapses))
+    def probabilities(strengths: Strengths) -> Gene:
+        return Gene(tuple(map(_certain, strengths.clusters)), _certain(strengths.synapses))
 
-    return Encoding("random", cluster, strengths, probabilities, clustered=cluster != "synapse")
+    return Encoding("random", kinds, strengths, probabilities, clustered=kinds != ("synapse",))
 
 
 def magnitude() -> Encoding:
@@ -170,16 +190,18 @@ def magnitude() -> Encoding:
     logarithm in float32 draw lots for the last place.
     """
 
-    def strengths(weights: jax.Array, mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
-        return _even(mask, axes)._replace(synapses=_strength(weights, mask, signed=False))
+    def strengths(weights: jax.Array, mask: jax.Array, levels: Levels) -> Strengths:
+        return _even(mask, levels)._replace(synapses=_strength(weights, mask, signed=False))
 
-    def probabilities(strengths: Strengths) -> Dna:
+    def probabilities(strengths: Strengths) -> Gene:
         # A living synapse of strength 0 ranks last but stays in the ranking.
         logs = jnp.log(jnp.maximum(strengths.synapses, jnp.finfo(jnp.float32).tiny))
         alive = strengths.synapses > -jnp.inf
-        return Dna(_certain(strengths.clusters), jnp.where(alive, logs, -jnp.inf))
+        return Gene(tuple(map(_certain, strengths.clusters)), jnp.where(alive, logs, -jnp.inf))
 
-    return Encoding("magnitude", "synapse", strengths, probabilities, ranked=True, clustered=False)
+    return Encoding(
+        "magnitude", ("synapse",), strengths, probabilities, ranked=True, clustered=False
+    )
 
 
 def _require_pressure(selection_pressure: float) -> None:
@@ -212,10 +234,12 @@ def _log_probability(strength: jax.Array, most: jax.Array, pressure: float) -> j
     return jnp.minimum(pressure * (share - 1.0), 0.0)
 
 
-def _even(mask: jax.Array, axes: tuple[int, ...]) -> Strengths:
+def _even(mask: jax.Array, levels: Levels) -> Strengths:
     """All of a parent's clusters and synapses equally strong."""
-    clusters = jnp.where(jnp.any(mask, axes, keepdims=True), 1.0, -jnp.inf)
-    return Strengths(clusters, jnp.where(mask, 1.0, -jnp.inf), jnp.float32(1), jnp.float32(1))
+    clusters = [jnp.where(jnp.any(mask, axes, keepdims=True), 1.0, -jnp.inf) for axes in levels]
+    one = jnp.float32(1)
+    synapses = jnp.where(mask, 1.0, -jnp.inf)
+    return Strengths(tuple(clusters), synapses, (one,) * len(clusters), one)
 
 
 def _certain(strength: jax.Array) -> jax.Array:

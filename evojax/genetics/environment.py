@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evojax.genetics.encoding import Dna
+from evojax.genetics.encoding import Gene
 from evojax.genetics.reduction import count, total
 from evojax.genetics.search import search
 
@@ -24,32 +24,42 @@ UNBOUNDED = 1e6
 """A log F that makes every probability 1."""
 
 
+CURRENCIES = ("macs", "parameters", "latency")
+"""What a budget may be counted in, other than synapses."""
+
+
 class Environment(NamedTuple):
     """What the surroundings of a generation allow.
 
     Attributes:
         name: how it was made, for records.
-        factors: ``(genes, alive, extra, share, clustered) -> (log F_c, log F_s)`` where `genes` are
-            the groups' log-probabilities, `alive` the parent's number of synapses, those that no
-            draw decides (`extra`, the biases) included, `share` the share to leave, and `clustered`
-            whether the encoding draws clusters; if not, F_c is 1 and the share is all F_s's.
-        share: the share of the parent's synapses that an offspring keeps, in (0, 1].
+        clusters: share of the clusters of each kind, or one for all kinds together; or factors.
+        synapses: share of the synapses within them; or their factor.
+        share: what an offspring keeps of its parent, in (0, 1], counted in `currency`.
+        currency: one of `CURRENCIES`; ``None`` for synapses.
+        solved: whether factors are solved for, so that these shares are left.
         capped: whether no offspring may exceed `share`.
         min_clusters: how many clusters a layer keeps, whatever is drawn.
     """
 
     name: str
-    factors: Callable[..., tuple[jax.Array, jax.Array]]
+    clusters: tuple[float, ...]
+    synapses: float
     share: float
+    currency: str | None
+    solved: bool
     capped: bool
     min_clusters: int
 
 
 def budget(
-    clusters: float | None = None,
+    clusters: float | Sequence[float] | None = None,
     synapses: float | None = None,
     *,
     total: float | None = None,
+    macs: float | None = None,
+    parameters: float | None = None,
+    latency: float | None = None,
     min_clusters: int = 1,
 ) -> Environment:
     """Solves for the factors F_c and F_s that leave an expected share of the parent.
@@ -62,72 +72,152 @@ def budget(
     ancestor" (Shafiee & Wong 2016, section 3). Biases count as synapses, and as surviving ones:
     where channels die and take theirs along, fewer survive than the shares say.
 
+    With `macs`, `parameters` or `latency` the budget is one of cost: that of the dense network that
+    is left when dead channels are cut out (`evojax.compact`), every entry at its parameter's price
+    (`evojax.channels`). Channels must be clusters then: their F is solved for the expected cost, no
+    offspring costs more than this share of its parent, and `clusters` and `synapses` are shares
+    within the living channels.
+
     Args:
-        clusters: in (0, 1].
+        clusters: in (0, 1]. Where clusters nest, one share for each kind, the outermost first, or
+            one that is the product of all. In a budget of cost channels are not among them.
         synapses: in (0, 1], within the surviving clusters.
         total: in (0, 1], in place of the two: each is its square root.
+        macs: share of the multiply-accumulates, in (0, 1]. `clusters` and `synapses` are 1 where
+            they are not given.
+        parameters: likewise, of the entries of all parameters.
+        latency: likewise, of the measured time.
         min_clusters: at least 1. A layer never falls below it: this goes before the cap, which
             the clusters that are kept so may exceed.
 
     Raises:
-        ValueError: if a share or a number is out of range, or if `total` comes with the two.
+        ValueError: if a share or a number is out of range, or if shares exclude each other.
     """
+    costs = {"macs": macs, "parameters": parameters, "latency": latency}
+    named = {currency: share for currency, share in costs.items() if share is not None}
+    if len(named) + (total is not None) > 1:
+        raise ValueError("budget takes one of total=, macs=, parameters= and latency=, not several")
     if total is not None:
         if clusters is not None or synapses is not None:
             raise ValueError("budget takes either total= or clusters= and synapses=, not both")
         require_share("total", total)
-        clusters = synapses = total**0.5
+        clusters, synapses = total**0.5, total**0.5
+    elif named:
+        clusters = 1.0 if clusters is None else clusters
+        synapses = 1.0 if synapses is None else synapses
     if clusters is None or synapses is None:
-        raise ValueError("budget needs clusters= and synapses=, or total=")
-    _require(clusters, synapses, min_clusters)
-    share = clusters * synapses
-    # Another share than this one divides between clusters and synapses in the same proportion.
-    part = math.log(clusters) / math.log(share) if share < 1 else 0.5
-
-    def factors(
-        genes: Sequence[Dna],
-        alive: jax.Array,
-        extra: jax.Array,
-        share: jax.Array,
-        clustered: bool,
-    ) -> tuple[jax.Array, jax.Array]:
-        logs = [gene.clusters for gene in genes]
-        certain = [jnp.zeros((), jnp.float32)] * len(logs)
-        living = count(*[log > -jnp.inf for log in logs])
-        log_fc = jnp.float32(0.0)
-        if clustered:
-            log_fc = solve(certain, logs, living, share**part * living)
-        given = [jnp.minimum(0.0, log_fc + log) for log in logs]
-        drawn = alive - extra
-        log_fs = solve(given, [gene.synapses for gene in genes], drawn, share * alive - extra)
-        return log_fc, log_fs
-
-    name = f"budget(clusters={clusters:g}, synapses={synapses:g})"
-    return Environment(name, factors, share, True, min_clusters)
+        raise ValueError("budget needs clusters= and synapses=, or total=, or a share of cost")
+    each = _require(clusters, synapses, min_clusters)
+    currency, share = next(iter(named.items()), (None, math.prod(each) * synapses))
+    require_share(currency or "share", share)
+    cost = f"{currency}={share:g}, " if currency else ""
+    name = f"budget({cost}{_told(each, synapses)})"
+    return Environment(name, each, synapses, share, currency, True, True, min_clusters)
 
 
-def constant(clusters: float, synapses: float, *, min_clusters: int = 1) -> Environment:
+def constant(
+    clusters: float | Sequence[float], synapses: float, *, min_clusters: int = 1
+) -> Environment:
     """Multiplies every probability by F_c = `clusters` and F_s = `synapses` (Chung et al. 2018).
+
+    Where clusters nest, `clusters` holds a factor for each kind, the outermost first, or one that
+    is the product of all.
 
     Raises:
         ValueError: if a factor lies outside (0, 1] or `min_clusters` is below 1.
     """
-    _require(clusters, synapses, min_clusters)
+    each = _require(clusters, synapses, min_clusters)
+    name = f"constant({_told(each, synapses)})"
+    share = math.prod(each) * synapses
+    return Environment(name, each, synapses, share, None, False, False, min_clusters)
 
-    def factors(
-        genes: Sequence[Dna],
-        alive: jax.Array,
-        extra: jax.Array,
-        share: jax.Array,
-        clustered: bool,
-    ) -> tuple[jax.Array, jax.Array]:
-        del genes, alive, extra, share
+
+def portions(
+    environment: Environment, kinds: int, share: float | jax.Array
+) -> list[float | jax.Array]:
+    """The share of each kind of clusters where `share` is left of the parent, not the usual one.
+
+    Raises:
+        ValueError: if the environment names shares of another number of kinds.
+    """
+    each = environment.clusters
+    if len(each) == 1:
+        each = (each[0] ** (1 / max(kinds, 1)),) * kinds
+    if len(each) != kinds:
+        raise ValueError(
+            f"the environment has shares of {len(each)} kinds of clusters, the encoding {kinds}: "
+            "expected one share for each kind, or one for all"
+        )
+    if not environment.solved or environment.currency is not None:
+        return list(each)
+    usual = environment.share
+    # Another share than the usual one divides between kinds and synapses in the same proportion.
+    parts = [math.log(part) / math.log(usual) if usual < 1 else 0.5 / kinds for part in each]
+    return [share**part for part in parts]
+
+
+def channel_factor(
+    share: float | jax.Array,
+    log: jax.Array,
+    expected: Callable[[jax.Array], jax.Array],
+    parent: jax.Array,
+) -> jax.Array:
+    """log F of the channels that leaves an expected share of the parent's cost, or of its channels.
+
+    Args:
+        share: the share to leave.
+        log: log-probabilities of the channels, -inf where there is none.
+        expected: from probabilities of the channels to what is expected to be left.
+        parent: what the parent has.
+    """
+    highest = -jnp.min(jnp.where(log > -jnp.inf, log, 0.0))
+    wanted = jnp.asarray(share * parent, jnp.float32)
+
+    def left(log_f: jax.Array) -> jax.Array:
+        return expected(jnp.exp(jnp.minimum(0.0, log_f + log)))
+
+    log_f = search(left, (1.0 + 1e-6) * wanted, LOWEST, highest, 1e-5 * wanted)
+    return jnp.where(log_f < highest, log_f, UNBOUNDED)
+
+
+def factors(
+    environment: Environment,
+    genes: Sequence[Gene],
+    shares: Sequence[float | jax.Array],
+    drawn: jax.Array,
+    target: jax.Array,
+    clustered: bool,
+) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """log F_c of each kind of clusters, and log F_s.
+
+    Args:
+        environment: decides whether they are solved for.
+        genes: the groups' log-probabilities.
+        shares: of each kind of clusters (`portions`), channels left out.
+        drawn: number of the synapses that are drawn.
+        target: how many of them are to be left.
+        clustered: whether the encoding draws clusters; if not, F_c is 1 and the share all F_s's.
+    """
+    kinds = range(len(shares))
+    log_fcs = [jnp.float32(0.0) for _ in kinds]
+    if not environment.solved:
+        factors = [*shares, environment.synapses]
         if not clustered:
-            return jnp.float32(0.0), jnp.log(jnp.float32(clusters * synapses))
-        return jnp.log(jnp.float32(clusters)), jnp.log(jnp.float32(synapses))
-
-    name = f"constant(clusters={clusters:g}, synapses={synapses:g})"
-    return Environment(name, factors, clusters * synapses, False, min_clusters)
+            factors = [*[1.0] * len(shares), math.prod(factors)]
+        logs = [jnp.log(jnp.float32(factor)) for factor in factors]
+        return tuple(logs[:-1]), logs[-1]
+    kept = [jnp.zeros((), jnp.float32)] * len(genes)
+    left: float | jax.Array = 1.0
+    for kind in kinds:
+        logs = [gene.clusters[kind] for gene in genes]
+        if clustered:
+            left = left * shares[kind]
+            living = count(*[log > -jnp.inf for log in logs])
+            log_fcs[kind] = solve(kept, logs, living, left * living)
+        pairs = zip(kept, logs, strict=True)
+        kept = [given + jnp.minimum(0.0, log_fcs[kind] + log) for given, log in pairs]
+    log_fs = solve(kept, [gene.synapses for gene in genes], drawn, target)
+    return tuple(log_fcs), log_fs
 
 
 def share_of(number: jax.Array, share: float | jax.Array) -> jax.Array:
@@ -188,11 +278,24 @@ def _kept(given: jax.Array, log: jax.Array, log_f: jax.Array | float) -> jax.Arr
     return jnp.exp(given + jnp.minimum(0.0, log_f + log))
 
 
-def _require(clusters: float, synapses: float, min_clusters: int) -> None:
-    require_share("clusters", clusters)
+def _told(clusters: tuple[float, ...], synapses: float) -> str:
+    told = ", ".join(f"{share:g}" for share in clusters)
+    return f"clusters={told if len(clusters) == 1 else f'({told})'}, synapses={synapses:g}"
+
+
+def _require(
+    clusters: float | Sequence[float], synapses: float, min_clusters: int
+) -> tuple[float, ...]:
+    """The shares of clusters, checked."""
+    each = tuple(clusters) if isinstance(clusters, Sequence) else (clusters,)
+    if not each:
+        raise ValueError("clusters must be one share or more; got none")
+    for share in each:
+        require_share("clusters", share)
     require_share("synapses", synapses)
     if min_clusters < 1 or int(min_clusters) != min_clusters:
         raise ValueError(f"min_clusters must be a whole number of at least 1; got {min_clusters}")
+    return each
 
 
 def require_share(name: str, share: float) -> None:

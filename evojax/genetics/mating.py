@@ -80,16 +80,22 @@ def gene_tagged(
         return jnp.sum(masks, axis=0, dtype=jnp.int32) >= enough
 
     def strengths(parents: Strengths) -> Strengths:
-        having = parents.clusters > -jnp.inf
-        lacking = having & (parents.synapses == -jnp.inf)
-        passed = shared(having)
-        whole = passed & ~jnp.any(lacking, axis=0)
-        clusters = _product(parents.clusters, parents.cluster_unit, having, cluster_weights)
+        whole = jnp.ones(parents.synapses.shape[1:], bool)
+        clusters, units = [], []
+        for level, unit in zip(parents.clusters, parents.cluster_units, strict=True):
+            having = level > -jnp.inf
+            passed = shared(having)
+            product = _product(level, unit, having, cluster_weights)
+            clusters.append(jnp.where(passed, product, -jnp.inf))
+            units.append(jnp.max(jnp.where(passed, jnp.abs(product), 0.0)))
+            whole &= passed
+        # A synapse: over the parents that have its innermost cluster, which all must have it.
+        whole &= ~jnp.any(having & (parents.synapses == -jnp.inf), axis=0)
         synapses = _product(parents.synapses, parents.synapse_unit, having, synapse_weights)
         return Strengths(
-            clusters=jnp.where(passed, clusters, -jnp.inf),
+            clusters=tuple(clusters),
             synapses=jnp.where(whole, synapses, -jnp.inf),
-            cluster_unit=jnp.max(jnp.where(passed, jnp.abs(clusters), 0.0)),
+            cluster_units=tuple(units),
             synapse_unit=jnp.max(jnp.where(whole, jnp.abs(synapses), 0.0)),
         )
 

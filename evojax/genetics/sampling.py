@@ -8,12 +8,13 @@ likeliest clusters live (the floor). A ranked encoding has ``u = 1`` and a thres
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from evojax.genetics.encoding import Dna
+from evojax.genetics.encoding import Gene
 from evojax.genetics.reduction import count
 from evojax.genetics.search import search
 
@@ -21,18 +22,19 @@ LOWEST_LOG_UNIFORM = -17.0
 """Below the logarithm of every uniform number drawn here."""
 
 
-def words(key: jax.Array, hashes: jax.Array) -> jax.Array:
-    """Four random words for every parameter, from the generation's key and its path's hash.
+def words(key: jax.Array, hashes: jax.Array, draws: int = 2) -> jax.Array:
+    """Two random words for each draw of every parameter, from a key and its path's hash.
 
     Args:
         key: typed PRNG key.
         hashes: uint32 of shape (n,), hashes of the parameters' paths.
+        draws: how many, one for each kind of clusters and the last for the synapses.
 
     Returns:
-        uint32 of shape (n, 4): two words for the clusters' draws, two for the synapses'.
+        uint32 of shape (n, draws, 2).
     """
     keys = jax.vmap(lambda data: jax.random.fold_in(key, data))(hashes)
-    return jax.vmap(lambda k: jax.random.bits(k, (4,), jnp.uint32))(keys)
+    return jax.vmap(lambda k: jax.random.bits(k, (draws, 2), jnp.uint32))(keys)
 
 
 def log_uniform(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -67,31 +69,37 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def log_margins(seeds: jax.Array, gene: Dna, log_fc: jax.Array, log_fs: jax.Array) -> jax.Array:
-    """Log-margins of a group's synapses: both factors of Eq. 3, inf where the parent has none.
+def log_margins(
+    seeds: jax.Array, gene: Gene, log_fcs: Sequence[jax.Array], log_fs: jax.Array
+) -> jax.Array:
+    """Log-margins of a group's synapses: all factors of Eq. 3, inf where the parent has none.
 
     Args:
-        seeds: uint32 of shape (members, 4), see `words`.
+        seeds: uint32 of shape (members, kinds + 1, 2), see `words`.
         gene: log-probabilities, the members on the first axis.
-        log_fc: logarithm of F_c.
+        log_fcs: logarithms of F_c, kind by kind.
         log_fs: logarithm of F_s.
     """
-    clusters = jnp.minimum(0.0, log_fc + gene.clusters)
     own = synapse_log_margins(seeds, gene, log_fs)
-    if clusters.shape == own.shape:
-        # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
-        return own - clusters
-    return jnp.maximum(_log_uniforms(seeds[:, :2], clusters) - clusters, own)
+    others = []
+    for draw, (log_fc, level) in enumerate(zip(log_fcs, gene.clusters, strict=True)):
+        clusters = jnp.minimum(0.0, log_fc + level)
+        if clusters.shape == own.shape:
+            # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
+            own -= clusters
+        else:
+            others.append(_log_uniforms(seeds[:, draw], clusters) - clusters)
+    return functools.reduce(jnp.maximum, others, own)
 
 
-def synapse_log_margins(seeds: jax.Array, gene: Dna, log_fs: jax.Array) -> jax.Array:
+def synapse_log_margins(seeds: jax.Array, gene: Gene, log_fs: jax.Array) -> jax.Array:
     """Log-margins of a group's synapses within their clusters: F_s and Eq. 5 alone."""
     synapses = jnp.minimum(0.0, log_fs + gene.synapses)
-    return _log_uniforms(seeds[:, 2:], synapses) - synapses
+    return _log_uniforms(seeds[:, -1], synapses) - synapses
 
 
 def ranked_log_margins(
-    seeds: Sequence[jax.Array], genes: Sequence[Dna], limit: jax.Array
+    seeds: Sequence[jax.Array], genes: Sequence[Gene], limit: jax.Array
 ) -> list[jax.Array]:
     """Margins by rank: below 0 where a synapse is among the `limit` most probable or tied there.
 
@@ -111,7 +119,7 @@ def ranked_log_margins(
     return [
         jnp.where(
             margin == rank,
-            _log_uniforms(seed[:, 2:], margin),
+            _log_uniforms(seed[:, -1], margin),
             margin - rank + jnp.where(margin < rank, 2.0 * LOWEST_LOG_UNIFORM, 0.0),
         )
         for seed, margin in zip(seeds, margins, strict=True)

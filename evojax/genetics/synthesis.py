@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from evojax.genetics.channels import (
+    Channels,
+    channel_gene,
+    check_channels,
+    draw_channels,
+    living_channels,
+    open_to,
+    within,
+)
 from evojax.genetics.clusters import (
     Group,
     Layout,
@@ -19,8 +29,14 @@ from evojax.genetics.clusters import (
     default_rule,
     layout,
 )
-from evojax.genetics.encoding import LARGEST, Dna, Encoding
-from evojax.genetics.environment import Environment, require_share, share_of
+from evojax.genetics.encoding import LARGEST, Dna, Encoding, Gene
+from evojax.genetics.environment import (
+    Environment,
+    factors,
+    portions,
+    require_share,
+    share_of,
+)
 from evojax.genetics.mating import Mating
 from evojax.genetics.reduction import count
 from evojax.genetics.sampling import (
@@ -43,7 +59,8 @@ class Draw(NamedTuple):
 
     Attributes:
         masks: PyTree of bool arrays in the parameters' shapes, ``None`` where nothing is pruned.
-        cluster_factor: F_c of Eq. 3, float32 scalar.
+        cluster_factor: F_c of Eq. 3, float32 scalar; where clusters nest, (kinds,), the outermost
+            kind first.
         synapse_factor: F_s of Eq. 3, float32 scalar.
         capped: whether the draw exceeded the budget and was cut back to it.
         rescued: int32, number of parameters that the floor of clusters kept from dying out.
@@ -65,9 +82,9 @@ class Synthesis(NamedTuple):
         dna: ``(params, masks) -> Dna``, probabilities before the environment.
         offspring: ``(key, params, masks) -> masks``; jitted, vmaps over keys.
         draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
-            draw, and with another share of the parent's synapses to leave than the environment's (a
-            scalar in (0, 1]) where resources change from generation to generation (R_g in
-            Chung et al. 2018, Eq. 1); only a `budget` heeds it.
+            draw, and with another share of the parent to leave than the environment's (a scalar in
+            (0, 1], of the same currency) where resources change from generation to generation (R_g
+            in Chung et al. 2018, Eq. 1); only a `budget` heeds it.
         layout: ``(params) -> Layout``, the role of every parameter.
     """
 
@@ -83,6 +100,7 @@ def synthesis(
     environment: Environment,
     rule: Rule = default_rule,
     mating: Mating | None = None,
+    channels: Channels | None = None,
 ) -> Synthesis:
     """Offspring synthesis from an encoding and an environment (Shafiee & Wong 2016, Eq. 3).
 
@@ -96,10 +114,14 @@ def synthesis(
         rule: which parameters carry synapses.
         mating: how several parents mate. All arrays given to `dna`, `offspring` and `draw` then
             have one more axis, the first: the parents. Shares are of what the parents can pass on.
+        channels: the network's (`evojax.channels`), where the encoding has channels for clusters.
 
     Returns:
-        The functions; each raises ValueError where masks do not fit the parameters or nothing
-        carries synapses.
+        The functions; each raises ValueError where masks or channels do not fit the parameters or
+        nothing carries synapses.
+
+    Raises:
+        ValueError: if encoding, environment, mating and channels do not go together.
 
     Example:
         >>> import jax, jax.numpy as jnp, evojax
@@ -110,7 +132,11 @@ def synthesis(
         True
     """
 
+    _require_channels(encoding, environment, mating, channels)
+
     def plan_of(params: PyTree) -> Layout:
+        if channels is not None:
+            check_channels(params, channels)
         return layout(params, rule, encoding.cluster)
 
     def ancestor(params: PyTree) -> PyTree:
@@ -130,12 +156,16 @@ def synthesis(
         clusters, synapses = {}, {}
         genes, _ = _inherited(params, masks, plan, encoding, mating)
         for group, gene in zip(plan.groups, genes, strict=True):
+            product = jnp.exp(functools.reduce(jnp.add, gene.clusters, jnp.float32(0.0)))
             for index, path in enumerate(group.paths):
-                clusters[path] = jnp.exp(gene.clusters[index])
+                clusters[path] = product[index] if gene.clusters else None
                 synapses[path] = jnp.exp(gene.synapses[index])
         return Dna(
             jax.tree.unflatten(structure, [clusters.get(path) for path in leaves]),
             jax.tree.unflatten(structure, [synapses.get(path) for path in leaves]),
+            None
+            if channels is None
+            else jnp.exp(_channels_of(params, masks, plan, encoding, channels)[0]),
         )
 
     @jax.jit
@@ -143,8 +173,19 @@ def synthesis(
         allowed = environment.share if share is None else share
         plan = plan_of(_one(params, mating))
         genes, marks = _inherited(params, masks, plan, encoding, mating)
-        structure = jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
-        return _draw(key, genes, marks, structure, allowed, plan, encoding, environment)
+        parent = Parent(genes, marks, jax.tree.structure(masks, is_leaf=lambda mask: mask is None))
+        if channels is None:
+            return _draw(key, parent, allowed, plan, encoding, environment)
+        log, living = _channels_of(params, masks, plan, encoding, channels)
+        kinds = len(genes[0].clusters)
+        alive, log_f = draw_channels(key, log, living, allowed, kinds, channels, environment)
+        left = _left(parent, alive, plan, channels)
+        whole = parent.synapses(plan)
+        if environment.currency is not None:  # It is spent; other shares are of what is left.
+            allowed = math.prod(environment.clusters) * environment.synapses
+            whole = left.synapses(plan)
+        number = whole[0] + whole[1]
+        return _draw(key, left, allowed, plan, encoding, environment, number, (log_f,))
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
         check_masks(params, masks, plan_of(_one(params, mating)))
@@ -162,6 +203,44 @@ def synthesis(
         return draw(key, params, masks).masks
 
     return Synthesis(ancestor, dna, offspring, draw, plan_of)
+
+
+def _require_channels(
+    encoding: Encoding,
+    environment: Environment,
+    mating: Mating | None,
+    channels: Channels | None,
+) -> None:
+    wanted = "channel" in encoding.cluster
+    if environment.currency is not None and not wanted:
+        raise ValueError(
+            f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
+            f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
+        )
+    if wanted != (channels is not None):
+        raise ValueError(
+            "the encoding has the cluster 'channel': expected the network's channels, as "
+            "synthesis(..., channels=evojax.channels(apply, variables, x))"
+            if wanted
+            else "channels are given, but the encoding has no cluster 'channel': expected one, as "
+            "cluster_driven(cluster='channel')"
+        )
+    if wanted and mating is not None:
+        raise ValueError(
+            "several parents do not mate by channels: expected other clusters, or no mating"
+        )
+    if channels is not None and environment.currency not in {None, *channels.prices}:
+        raise ValueError(
+            f"the channels have no prices in {environment.currency}, only in "
+            f"{', '.join(channels.prices)}: find them with evojax.channels(..., latency=True)"
+        )
+    portions(environment, _kinds_of_shares(encoding, environment), environment.share)
+
+
+def _kinds_of_shares(encoding: Encoding, environment: Environment) -> int:
+    """How many kinds of clusters the environment has a share for."""
+    kinds = len(encoding.cluster)
+    return kinds - ("channel" in encoding.cluster and environment.currency is not None)
 
 
 def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
@@ -204,7 +283,7 @@ def _one(params: PyTree, mating: Mating | None) -> PyTree:
 
 def _inherited(
     params: PyTree, masks: PyTree, plan: Layout, encoding: Encoding, mating: Mating | None
-) -> tuple[list[Dna], dict[str, jax.Array]]:
+) -> tuple[list[Gene], dict[str, Any]]:
     """What offspring inherit: the groups' log-probabilities, and masks of all that may live."""
     leaves, _ = flatten(params)
     marks, _ = flatten(masks)
@@ -215,7 +294,9 @@ def _inherited(
         for path in plan.followers:
             marks[path] = mating.shared(marks[path])
         for group, gene in zip(plan.groups, genes, strict=True):
-            alive = (gene.clusters > -jnp.inf) & (gene.synapses > -jnp.inf)
+            alive = gene.synapses > -jnp.inf
+            for level in gene.clusters:
+                alive &= level > -jnp.inf
             marks |= {path: alive[index] for index, path in enumerate(group.paths)}
     return genes, marks
 
@@ -226,63 +307,129 @@ def _encode(
     group: Group,
     weights: jax.Array,
     masks: jax.Array,
-) -> Dna:
+) -> Gene:
     """Log-probabilities of a group's stacked members."""
 
-    def gene(weights: jax.Array, mask: jax.Array) -> Dna:
+    def gene(weights: jax.Array, mask: jax.Array) -> Gene:
         if mating is None:
-            return encoding.probabilities(encoding.strengths(weights, mask, group.axes))
-        parents = jax.vmap(lambda w, m: encoding.strengths(w, m, group.axes))(weights, mask)
+            return encoding.probabilities(encoding.strengths(weights, mask, group.levels))
+        parents = jax.vmap(lambda w, m: encoding.strengths(w, m, group.levels))(weights, mask)
         return encoding.probabilities(mating.strengths(parents))
 
     return jax.vmap(gene)(weights, masks)
 
 
+class Parent(NamedTuple):
+    """What offspring are drawn from.
+
+    Attributes:
+        genes: the groups' log-probabilities.
+        marks: masks of what may live, by path.
+        structure: of the masks.
+    """
+
+    genes: Sequence[Gene]
+    marks: Mapping[str, Any]
+    structure: Any
+
+    def synapses(self, plan: Layout) -> tuple[jax.Array, jax.Array]:
+        """How many are drawn, and how many are not but live with their channel (biases)."""
+        drawn = count(*[_stack(self.marks, group) for group in plan.groups])
+        undrawn = [
+            self.marks[path]
+            for path, role in plan.followers.items()
+            if role.counted and not role.sampled
+        ]
+        return drawn, count(jnp.concatenate(undrawn)) if undrawn else jnp.int32(0)
+
+
+def _channels_of(
+    params: PyTree, masks: PyTree, plan: Layout, encoding: Encoding, channels: Channels
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of the channels, and which are alive in the parent."""
+    living = living_channels(masks, plan, channels)
+    weights, marks = flatten(params)[0], flatten(masks)[0]
+    return channel_gene(weights, marks, plan, encoding, channels, living), living
+
+
+def _left(parent: Parent, alive: jax.Array, plan: Layout, channels: Channels) -> Parent:
+    """What living channels leave of a parent."""
+    genes = [
+        within(gene, group.paths, alive, channels)
+        for group, gene in zip(plan.groups, parent.genes, strict=True)
+    ]
+    marks = {
+        path: mask
+        if mask is None
+        else functools.reduce(jnp.logical_and, open_to(alive, channels, path), mask)
+        for path, mask in parent.marks.items()
+    }
+    return Parent(genes, marks, parent.structure)
+
+
 def _draw(
     key: jax.Array,
-    genes: Sequence[Dna],
-    marks: Mapping[str, jax.Array],
-    structure: Any,  # noqa: ANN401
+    parent: Parent,
     share: float | jax.Array,
     plan: Layout,
     encoding: Encoding,
     environment: Environment,
+    whole: jax.Array | None = None,
+    outer: tuple[jax.Array, ...] = (),
 ) -> Draw:
-    stacks = [_stack(marks, group) for group in plan.groups]
-    undrawn = [
-        marks[path] for path, role in plan.followers.items() if role.counted and not role.sampled
-    ]
-    extra = count(jnp.concatenate(undrawn)) if undrawn else jnp.int32(0)
-    parent = count(*stacks) + extra
-    log_fc, log_fs = jnp.float32(0.0), jnp.float32(0.0)
+    """Draws an offspring.
+
+    Args:
+        key: of the draw.
+        parent: what it is drawn from.
+        share: the share of synapses to leave.
+        plan: the parameters' roles.
+        encoding: whether there is a ranking in place of a draw, and clusters.
+        environment: the rest.
+        whole: of what number of synapses it is the share; by default the parent's.
+        outer: log F of what was drawn before.
+    """
+    genes, marks = parent.genes, parent.marks
+    drawn, undrawn = parent.synapses(plan)
+    whole = drawn + undrawn if whole is None else whole
+    log_fcs, log_fs = (jnp.float32(0.0),) * len(genes[0].clusters), jnp.float32(0.0)
     if not encoding.ranked:
-        log_fc, log_fs = environment.factors(genes, parent, extra, share, encoding.clustered)
-    limit = jnp.maximum(share_of(parent, share) - extra, 0)
-    seeds = _seeds(key, plan.groups)
+        kinds = _kinds_of_shares(encoding, environment)
+        shares = portions(environment, kinds, share)[kinds - len(log_fcs) :]
+        target = share * whole - undrawn
+        clustered = encoding.clustered
+        log_fcs, log_fs = factors(environment, genes, shares, drawn, target, clustered)
+    limit = jnp.maximum(share_of(whole, share) - undrawn, 0)
+    seeds = _seeds(key, plan.groups, len(log_fcs) + 1)
     pairs = list(zip(seeds, genes, strict=True))
     owns: list[Callable[[], jax.Array] | None] = [None] * len(pairs)
     if encoding.ranked:
         margins = ranked_log_margins(seeds, genes, limit)
     else:
-        margins = [log_margins(*pair, log_fc, log_fs) for pair in pairs]
-        owns = [partial(synapse_log_margins, *pair, log_fs) for pair in pairs]
+        margins = [log_margins(*pair, log_fcs, log_fs) for pair in pairs]
+        owns = [functools.partial(synapse_log_margins, *pair, log_fs) for pair in pairs]
     capped = environment.capped or encoding.ranked
     threshold = cap(margins, limit) if capped else jnp.float32(0.0)
     alive, rescued = _survivors(margins, owns, threshold, marks, plan, environment.min_clusters)
+    cluster_factors = [_factor(log_fc) for log_fc in (*outer, *log_fcs)]
     return Draw(
-        masks=jax.tree.unflatten(structure, [alive.get(path) for path in marks]),
-        cluster_factor=jnp.exp(jnp.minimum(log_fc, LARGEST_LOG)),
-        synapse_factor=jnp.exp(jnp.minimum(log_fs, LARGEST_LOG)),
+        masks=jax.tree.unflatten(parent.structure, [alive.get(path) for path in marks]),
+        cluster_factor=jnp.stack(cluster_factors) if cluster_factors[1:] else cluster_factors[0],
+        synapse_factor=_factor(log_fs),
         capped=(threshold < 0.0) & (not encoding.ranked),
         rescued=rescued,
     )
 
 
-def _seeds(key: jax.Array, groups: Sequence[Group]) -> list[jax.Array]:
+def _factor(log: jax.Array) -> jax.Array:
+    return jnp.exp(jnp.minimum(log, LARGEST_LOG))
+
+
+def _seeds(key: jax.Array, groups: Sequence[Group], draws: int) -> list[jax.Array]:
     """Random words of every group's members: from their paths, all at once to compile once."""
     hashes = [path_hash(path) for group in groups for path in group.paths]
     ends = itertools.accumulate(len(group.paths) for group in groups)
-    return jnp.split(words(key, jnp.array(hashes, jnp.uint32)), list(ends)[:-1])
+    return jnp.split(words(key, jnp.array(hashes, jnp.uint32), draws), list(ends)[:-1])
 
 
 def _surviving(

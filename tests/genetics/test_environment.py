@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import evojax
-from evojax.genetics import Dna, environment
+from evojax.genetics import environment
+from evojax.genetics.encoding import Gene
 
 KEYS = 512
 
@@ -94,25 +95,29 @@ def test_a_network_larger_than_the_sample_is_solved_as_a_whole(
 ):
     monkeypatch.setattr(environment, "SAMPLE", 1 << 14)  # Every 9th synapse, eight times too few.
     params = {"conv": {"kernel": array(3, 3, 64, 64)}, "dense": {"kernel": array(256, 372, seed=1)}}
-    factors = jax.jit(evojax.budget(clusters, synapses).factors, static_argnames="clustered")
+    allowed = evojax.budget(clusters, synapses)
+    shares = environment.portions(allowed, 1, allowed.share)
+    factors = jax.jit(
+        lambda genes, drawn: environment.factors(
+            allowed, genes, shares, drawn, allowed.share * drawn, clustered=True
+        )
+    )
     masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
     masks["dense"]["kernel"] = masks["dense"]["kernel"].at[:, ::2].set(False)  # As after a while.
     dna = evojax.synthesis(evojax.cluster_driven(pressure), evojax.budget(total=0.5)).dna(
         params, masks
     )
     genes = [
-        Dna(jnp.log(dna.clusters[layer]["kernel"]), jnp.log(dna.synapses[layer]["kernel"]))
+        Gene((jnp.log(dna.clusters[layer]["kernel"]),), jnp.log(dna.synapses[layer]["kernel"]))
         for layer in params
     ]
     alive = sum(int(mask.sum()) for mask in jax.tree.leaves(masks))
-    log_fc, log_fs = factors(
-        genes, jnp.int32(alive), jnp.int32(0), clusters * synapses, clustered=True
-    )
+    (log_fc,), log_fs = factors(genes, jnp.int32(alive))
     expected = living_clusters = kept = 0.0
     for gene in genes:
-        p_c = np.exp(np.minimum(0, np.float64(log_fc) + np.asarray(gene.clusters, np.float64)))
+        p_c = np.exp(np.minimum(0, np.float64(log_fc) + np.asarray(gene.clusters[0], np.float64)))
         p_s = np.exp(np.minimum(0, np.float64(log_fs) + np.asarray(gene.synapses, np.float64)))
-        living_clusters += np.isfinite(gene.clusters).sum()
+        living_clusters += np.isfinite(gene.clusters[0]).sum()
         expected += p_c.sum()
         kept += np.sum(p_c * p_s)
     assert expected / living_clusters == pytest.approx(clusters, rel=2e-3)
