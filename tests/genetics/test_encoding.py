@@ -150,8 +150,14 @@ def test_random_prefers_nothing(cluster):
         (lambda: evojax.synapse_driven(0.0), "selection_pressure must be positive and finite"),
         (lambda: evojax.cluster_driven(truncation=1.0), r"truncation must lie in \[0, 1\); got 1"),
         (lambda: evojax.cluster_driven(truncation=-0.1), r"truncation must lie in \[0, 1\)"),
-        (lambda: evojax.cluster_driven(cluster="row"), "filter, kernel, synapse, or several of them in this order; got .row."),
-        (lambda: evojax.random("row"), "filter, kernel, synapse, or several of them in this order; got .row."),
+        (
+            lambda: evojax.cluster_driven(cluster="row"),
+            "filter, kernel, synapse, or several of them in this order; got .row.",
+        ),
+        (
+            lambda: evojax.random("row"),
+            "filter, kernel, synapse, or several of them in this order; got .row.",
+        ),
     ],
 )
 def test_bad_arguments_are_named(make, message):

@@ -280,7 +280,11 @@ def overriding(**roles):
             overriding(norm__scale=evojax.Follows("conv/kernel")),
             r"norm/scale follows conv/kernel and must have the shape \(8,\).*got \(5,\)",
         ),
-        (PARAMS, overriding(conv__kernel=evojax.Synapses("row")), "kernel, synapse, or several.*'row'"),
+        (
+            PARAMS,
+            overriding(conv__kernel=evojax.Synapses("row")),
+            "kernel, synapse, or several.*'row'",
+        ),
         (PARAMS, overriding(stem__kernel=None), "stem/kernel"),
     ],
     ids=["empty", "vector", "integers", "unknown leader", "channels", "cluster", "unknown path"],

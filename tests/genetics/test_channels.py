@@ -1,0 +1,257 @@
+"""Channels as clusters, clusters that nest, and budgets of cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import evojax
+from evojax.genetics.channels import living_channels, spent
+
+KEY = jax.random.key(0)
+
+
+def apply(variables, x):
+    """Two convolutions, one of them on a residual path, and a dense layer behind a flatten."""
+
+    def conv(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    x = jax.nn.relu(conv(x, variables["stem"]["kernel"]) + variables["stem"]["bias"])
+    x = jax.nn.relu(x + conv(x, variables["block"]["kernel"]) + variables["block"]["bias"])
+    x = x[:, ::2, ::2].reshape(len(x), -1)
+    x = jax.nn.relu(x @ variables["dense"]["kernel"] + variables["dense"]["bias"])
+    return x @ variables["out"]["kernel"]
+
+
+def array(*shape, seed=0):
+    return jnp.array(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+PARAMS = {
+    "stem": {"kernel": array(3, 3, 2, 8), "bias": array(8)},
+    "block": {"kernel": array(3, 3, 8, 8, seed=1), "bias": array(8)},
+    "dense": {"kernel": array(32, 12, seed=2), "bias": array(12)},
+    "out": {"kernel": array(12, 3, seed=3)},
+}
+X = array(1, 4, 4, 2, seed=4)
+CHANNELS = evojax.channels(apply, PARAMS, X)
+
+
+def evolving(environment, cluster="channel", pressure=3.0):
+    encoding = evojax.cluster_driven(pressure, cluster=cluster)
+    return evojax.synthesis(encoding, environment, channels=CHANNELS)
+
+
+def alive_in(evolve, masks):
+    return np.asarray(living_channels(masks, evolve.layout(PARAMS), CHANNELS))
+
+
+def test_families_are_the_outputs_that_are_added():
+    sizes = {name: len(members) for name, members in CHANNELS.families.items()}
+    assert sizes == {"block/kernel": 8, "dense/kernel": 12}
+    assert CHANNELS.number == 20
+
+
+def by_hand(params, masks, pressure):
+    """Probabilities of channels: the mean share of what enters and leaves, by NumPy."""
+    truncated = {}
+    for layer, leaves in params.items():
+        strength = np.abs(np.asarray(leaves["kernel"], np.float64)) * masks[layer]["kernel"]
+        strength[strength < 0.05 * strength.max()] = 0
+        truncated[layer] = strength
+    stem, block = truncated["stem"].sum((0, 1, 2)), truncated["block"].sum((0, 1, 2))
+    read = truncated["block"].sum((0, 1, 3))
+    flat = truncated["dense"].sum(1).reshape(4, 8).sum(0)
+    residual = np.mean([each / each.max() for each in (stem, block, read, flat)], axis=0)
+    entering, leaving = truncated["dense"].sum(0), truncated["out"].sum(1)
+    hidden = np.mean([entering / entering.max(), leaving / leaving.max()], axis=0)
+    return [np.exp(pressure * (each / each.max() - 1)) for each in (residual, hidden)]
+
+
+def test_probabilities_are_those_worked_out_by_numpy():
+    evolve = evolving(evojax.budget(total=0.5))
+    masks = evolve.ancestor(PARAMS)
+    masks["block"]["kernel"] = masks["block"]["kernel"].at[0].set(False)
+    found = np.asarray(evolve.dna(PARAMS, masks).channels)
+    for name, expected in zip(CHANNELS.families, by_hand(PARAMS, masks, 3.0), strict=True):
+        np.testing.assert_allclose(found[CHANNELS.families[name]], expected, rtol=1e-5)
+
+
+def test_a_channel_dies_with_all_that_enters_or_leaves_it():
+    evolve = evolving(evojax.budget(macs=0.5))
+    masks = evolve.offspring(KEY, PARAMS, evolve.ancestor(PARAMS))
+    residual, hidden = (
+        alive_in(evolve, masks)[CHANNELS.families[name]] for name in CHANNELS.families
+    )
+    assert 0 < residual.sum() < 8 and 0 < hidden.sum() < 12
+    np.testing.assert_array_equal(masks["stem"]["bias"], residual)
+    np.testing.assert_array_equal(masks["dense"]["bias"], hidden)
+    whole = np.ones((3, 3, 1, 1), bool)
+    np.testing.assert_array_equal(
+        masks["block"]["kernel"], whole & residual[:, None] & residual[None]
+    )
+    np.testing.assert_array_equal(
+        masks["dense"]["kernel"], np.tile(residual, 4)[:, None] & hidden[None]
+    )
+
+
+@pytest.mark.parametrize("currency", ["macs", "parameters"])
+def test_no_offspring_costs_more_than_its_share_and_most_cost_about_that(currency):
+    evolve = evolving(evojax.budget(**{currency: 0.6}))
+    masks = evolve.ancestor(PARAMS)
+    plan = evolve.layout(PARAMS)
+
+    def cost(masks):
+        return spent(living_channels(masks, plan, CHANNELS), CHANNELS, currency)
+
+    before = float(cost(masks))
+    draws = jax.vmap(evolve.offspring, in_axes=(0, None, None))(
+        jax.random.split(KEY, 256), PARAMS, masks
+    )
+    costs = np.asarray(jax.vmap(cost)(draws))
+    assert np.max(costs) <= 0.6 * before
+    assert np.mean(costs) > 0.45 * before  # Of twenty channels none can be split.
+
+
+def test_what_is_spent_is_what_compaction_leaves():
+    evolve = evolving(evojax.budget(macs=0.4))
+    masks = evolve.offspring(KEY, PARAMS, evolve.ancestor(PARAMS))
+    alive = alive_in(evolve, masks)
+    small = evojax.compact(apply, PARAMS, masks, X)
+    counted = evojax.cost(small.apply, small.variables, X)
+    assert counted.macs == float(spent(jnp.array(alive), CHANNELS, "macs"))
+    assert counted.parameters == float(spent(jnp.array(alive), CHANNELS, "parameters"))
+
+
+def test_channels_live_as_often_as_their_probability_says():
+    evolve = evolving(evojax.constant(0.7, 1.0), pressure=1.0)
+    masks = evolve.ancestor(PARAMS)
+    number = 4096
+    draws = jax.vmap(evolve.offspring, in_axes=(0, None, None))(
+        jax.random.split(KEY, number), PARAMS, masks
+    )
+    # Synapses have a factor of their own, so a channel is told by whether all its places are dead.
+    lived = np.asarray(draws["dense"]["bias"]).mean(0)
+    expected = (
+        0.7 * np.asarray(evolve.dna(PARAMS, masks).channels)[CHANNELS.families["dense/kernel"]]
+    )
+    bound = 5 * np.sqrt(expected * (1 - expected) / number)
+    assert np.all(np.abs(lived - expected) < bound + 1e-3)
+
+
+def test_every_family_keeps_its_last_channels():
+    evolve = evolving(evojax.budget(macs=1e-4, min_clusters=2))
+    masks = evolve.ancestor(PARAMS)
+    for seed in range(8):
+        alive = alive_in(evolve, evolve.offspring(jax.random.key(seed), PARAMS, masks))
+        for members in CHANNELS.families.values():
+            assert alive[members].sum() == 2
+
+
+def test_shares_within_living_channels_are_left():
+    within = evojax.budget(macs=0.7, clusters=0.8, synapses=0.9)
+    evolve = evolving(within, cluster=("channel", "kernel"))
+    draw = evolve.draw(KEY, PARAMS, evolve.ancestor(PARAMS))
+    assert draw.cluster_factor.shape == (2,)
+    alive = jnp.array(alive_in(evolve, draw.masks))
+    left = sum(int(mask.sum()) for mask in jax.tree.leaves(draw.masks))
+    assert left <= 0.72 * float(spent(alive, CHANNELS, "parameters"))
+    assert left > 0.6 * float(spent(alive, CHANNELS, "parameters"))
+
+
+def test_a_budget_of_synapses_holds_for_nested_clusters():
+    kinds = ("channel", "filter", "kernel")
+    evolve = evolving(evojax.budget((0.9, 0.9, 0.9), 0.9), cluster=kinds)
+    masks = evolve.ancestor(PARAMS)
+    size = sum(leaf.size for leaf in jax.tree.leaves(masks))
+    for seed in range(16):
+        draw = evolve.draw(jax.random.key(seed), PARAMS, masks)
+        assert draw.cluster_factor.shape == (3,)
+        assert sum(int(m.sum()) for m in jax.tree.leaves(draw.masks)) <= 0.9**4 * size
+
+
+def test_nested_clusters_have_a_factor_each():
+    params = {"conv": {"kernel": array(3, 3, 4, 6)}}
+    both = evojax.synthesis(
+        evojax.cluster_driven(2.0, cluster=("filter", "kernel")), evojax.constant((0.9, 0.8), 1.0)
+    )
+    one = {
+        kind: evojax.synthesis(evojax.cluster_driven(2.0, cluster=kind), evojax.budget(total=0.5))
+        for kind in ("filter", "kernel")
+    }
+    masks = both.ancestor(params)
+    dna = both.dna(params, masks)
+    single = {
+        kind: evolve.dna(params, masks).clusters["conv"]["kernel"] for kind, evolve in one.items()
+    }
+    np.testing.assert_allclose(
+        dna.clusters["conv"]["kernel"], single["filter"] * single["kernel"], rtol=1e-6
+    )
+    number = 4096
+    draws = jax.vmap(both.offspring, in_axes=(0, None, None))(
+        jax.random.split(KEY, number), params, masks
+    )
+    lived = np.asarray(draws["conv"]["kernel"]).mean(0)
+    expected = 0.72 * np.asarray(dna.clusters["conv"]["kernel"] * dna.synapses["conv"]["kernel"])
+    assert np.all(np.abs(lived - expected) < 5 * np.sqrt(expected / number) + 1e-3)
+
+
+def test_offspring_are_subsets_and_one_program_serves_all_generations():
+    evolve = evolving(evojax.budget(macs=0.8), cluster=("channel", "kernel"))
+    masks = evolve.ancestor(PARAMS)
+    for generation in range(4):
+        child = evolve.offspring(jax.random.fold_in(KEY, generation), PARAMS, masks)
+        for mother, daughter in zip(jax.tree.leaves(masks), jax.tree.leaves(child), strict=True):
+            assert not np.any(daughter & ~mother)
+        assert alive_in(evolve, child).sum() < alive_in(evolve, masks).sum()
+        masks = child
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: evojax.budget(macs=0.0), r"macs must lie in \(0, 1\]; got 0"),
+        (lambda: evojax.budget(macs=0.5, latency=0.5), "one of total=, macs=, parameters= and"),
+        (lambda: evojax.budget(macs=0.5, total=0.5), "one of total=, macs=, parameters= and"),
+        (lambda: evojax.budget((), 0.5), "one share or more; got none"),
+        (lambda: evojax.cluster_driven(cluster=("kernel", "filter")), "several of them in this"),
+        (
+            lambda: evojax.synthesis(evojax.cluster_driven(), evojax.budget(macs=0.5)),
+            "a budget of macs needs channels for clusters.*got kernel",
+        ),
+        (
+            lambda: evojax.synthesis(
+                evojax.cluster_driven(cluster="channel"), evojax.budget(total=0.5)
+            ),
+            r"expected the network's channels, as synthesis\(..., channels=",
+        ),
+        (
+            lambda: evojax.synthesis(
+                evojax.cluster_driven(), evojax.budget(total=0.5), channels=CHANNELS
+            ),
+            "the encoding has no cluster 'channel'",
+        ),
+        (lambda: evolving(evojax.budget(latency=0.5)), "no prices in latency.*latency=True"),
+        (
+            lambda: evolving(evojax.budget((0.9, 0.9), 0.9)),
+            "shares of 2 kinds of clusters, the encoding 1",
+        ),
+        (
+            lambda: evolving(evojax.budget(total=0.5)).ancestor({"other": {"kernel": X}}),
+            "channels are of another network: block/bias has the shape None here",
+        ),
+        (
+            lambda: evojax.synthesis(
+                evojax.cluster_driven(cluster="channel"), evojax.budget(total=0.5),
+                mating=evojax.gene_tagged(), channels=CHANNELS,
+            ),
+            "do not mate by channels",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
