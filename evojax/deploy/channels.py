@@ -120,8 +120,10 @@ def _families(axes: Mapping[str, tuple[Axis, ...]], carrying: list[str]) -> dict
         if not len(members):
             continue
         shared = [name for name, others in families.items() if np.isin(members, others).any()]
-        merged = np.unique(np.concatenate([members, *(families.pop(name) for name in shared)]))
+        merged = np.unique(np.concatenate([members, *(families[name] for name in shared)]))
         families[shared[0] if shared else path] = merged
+        for name in shared[1:]:
+            del families[name]
     return families
 
 
