@@ -9,13 +9,15 @@ import evojax
 from evojax.genetics.channels import living_channels, spent
 from tests.deploy.architectures import ARCHITECTURES
 
-# What subtracts a mean, or divides by a sum, keeps channels that are 0.
-KEPT = {"layer_norm", "attention"}
-# Products of two signals have no price; parameters of a scan are stacked and used several times.
-UNPRICED = {"attention", "heads_by_reshape", "scanned_blocks"}
+NAMES = (
+    "grouped_convolution", "depthwise_separable", "transposed_convolution",
+    "batch_norm_without_bias", "pools_and_flatten", "residual_branches", "padded_shortcut",
+    "concatenation", "split_and_slice", "shared_parameters", "scanned_blocks", "nnx_network",
+)  # fmt: skip
+UNPRICED = {"scanned_blocks"}  # Its parameters are stacked, and not multiplied as they stand.
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - KEPT))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_draw_costs_what_compaction_leaves(name):
     apply, variables, x = ARCHITECTURES[name]()
     x = x[:1]
