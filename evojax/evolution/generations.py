@@ -35,6 +35,7 @@ from evojax.evolution.world import (
     World,
     census_of,
     check_model,
+    compacted_cost,
     data_record,
     make_world,
     memory_of,
@@ -189,6 +190,7 @@ def _generation(
         train_accuracy=fittest.epochs[-1].accuracy,
         loss=fittest.epochs[-1].loss,
         epochs=len(fittest.epochs),
+        **compacted_cost(fittest.network.masks, world),
     )
     if fittest.draw is not None:
         draw = fittest.draw
@@ -205,6 +207,8 @@ def _generation(
     return fittest.network, record | {"train_seconds": time.perf_counter() - start}
 
 
-def _finite(value: jax.Array) -> float | None:
-    """A number as JSON can hold it: a factor without bound is ``None``."""
+def _finite(value: jax.Array) -> float | list | None:
+    """A number as JSON can hold it: a factor without bound is ``None``; a list of several."""
+    if value.ndim:
+        return [_finite(one) for one in value]
     return float(value) if np.isfinite(value) else None

@@ -11,6 +11,8 @@ from typing import Literal
 from evojax import genetics
 from evojax.learning import Recipe
 
+Kind = Literal["channel", "filter", "kernel", "synapse"]
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,13 +27,19 @@ class Settings:
         encoding: how weights become probabilities.
         selection_pressure: beta of Eq. 4 and 5, in the two driven encodings; 1 is the paper.
         truncation: of Eq. 4, as a share of the layer's largest strength; cluster_driven alone.
-        cluster: what lives or dies together; cluster_driven alone, the others draw synapses.
+        cluster: what lives or dies together: one kind of clusters, or several that nest, the
+            outermost first; cluster_driven, and random where channels are among them. The others
+            draw synapses.
         environment: budget solves for the expected share, constant multiplies by it.
-        clusters: surviving share of clusters, in (0, 1].
+        currency: what the budget is counted in. Other than synapses it needs channels for
+            clusters, and counts the dense network that is left without the dead ones.
+        clusters: surviving share of clusters, in (0, 1]; in another currency than synapses the
+            surviving share of the cost.
         synapses: surviving share of synapses within them, in (0, 1].
         sizes: architectural efficiencies that the offspring must reach, generation by generation,
             in place of `clusters` times `synapses` of the parent; after the last one that holds
-            again. Networks of equal size can so be compared.
+            again. Networks of equal size can so be compared. In another currency than synapses
+            they are the ancestor's cost over the offspring's.
         min_clusters: clusters that a layer keeps whatever is drawn; a sweep may remove more.
         sample_biases: sample biases like synapses.
         sweep: remove synapses through which no signal can reach the output.
@@ -53,8 +61,9 @@ class Settings:
     encoding: Literal["cluster_driven", "synapse_driven", "magnitude", "random"] = "cluster_driven"
     selection_pressure: float = 1.0
     truncation: float = 0.05
-    cluster: Literal["kernel", "filter", "synapse"] = "kernel"
+    cluster: Kind | tuple[Kind, ...] = "kernel"
     environment: Literal["budget", "constant"] = "budget"
+    currency: Literal["synapses", "macs", "parameters"] = "synapses"
     clusters: float = 0.8
     synapses: float = 0.8
     sizes: tuple[float, ...] = ()
@@ -110,7 +119,12 @@ class Settings:
             self.litter == 1 or self.heredity == "inherit",
             "litter", self.litter, "1 where weights are not inherited: new ones tell nothing yet",
         )  # fmt: skip
-        self.synthesis()
+        _require(
+            self.currency in ("synapses", "macs", "parameters")
+            and (self.currency == "synapses" or self.environment == "budget"),
+            "currency", self.currency, "synapses, or macs or parameters in a budget environment",
+        )  # fmt: skip
+        genetics.check_together(self._encoding(), self._environment())
 
     @property
     def held_out(self) -> float:
@@ -133,17 +147,34 @@ class Settings:
         """The architectural efficiency that a generation must reach, if the settings name one."""
         return size_of(self.sizes, generation)
 
-    def synthesis(self, norms: Mapping[str, str] = MappingProxyType({})) -> genetics.Synthesis:
-        """The synthesis that these settings describe.
+    @property
+    def by_channel(self) -> bool:
+        """Whether channels are among the clusters."""
+        return "channel" in self._encoding().cluster
+
+    def rule(self, norms: Mapping[str, str] = MappingProxyType({})) -> genetics.Rule:
+        """The rule that gives parameters their roles.
 
         Args:
             norms: scales and offsets of normalisation, each with the kernel with whose channels it
                 dies (`Model.norms`). They do not count as synapses.
         """
         rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
-        return genetics.synthesis(
-            self._encoding(), self._environment(), genetics.following(norms, rule)
-        )
+        return genetics.following(norms, rule)
+
+    def synthesis(
+        self,
+        norms: Mapping[str, str] = MappingProxyType({}),
+        channels: genetics.Channels | None = None,
+    ) -> genetics.Synthesis:
+        """The synthesis that these settings describe.
+
+        Args:
+            norms: as for `rule`.
+            channels: of the network, if `by_channel`.
+        """
+        encoding, environment = self._encoding(), self._environment()
+        return genetics.synthesis(encoding, environment, self.rule(norms), channels=channels)
 
     def _encoding(self) -> genetics.Encoding:
         match self.encoding:
@@ -156,7 +187,8 @@ class Settings:
             case "magnitude":
                 return genetics.magnitude()
             case "random":
-                return genetics.random()
+                structured = "channel" in genetics.nested(self.cluster)
+                return genetics.random(self.cluster if structured else "synapse")
         raise ValueError(
             "encoding must be cluster_driven, synapse_driven, magnitude or random; "
             f"got {self.encoding!r}"
@@ -164,6 +196,11 @@ class Settings:
 
     def _environment(self) -> genetics.Environment:
         match self.environment:
+            case "budget" if self.currency != "synapses":
+                cost = {self.currency: self.clusters}
+                return genetics.budget(
+                    synapses=self.synapses, **cost, min_clusters=self.min_clusters
+                )
             case "budget":
                 return genetics.budget(self.clusters, self.synapses, min_clusters=self.min_clusters)
             case "constant":

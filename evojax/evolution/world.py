@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax.data import Dataset
+from evojax.deploy import channels
 from evojax.evolution.events import Watch
 from evojax.evolution.settings import Settings
 from evojax.evolution.vestiges import sweeper
-from evojax.genetics import Census, Layout, Synthesis, census, living
+from evojax.genetics import Census, Channels, Layout, Rule, Synthesis, census, living
+from evojax.genetics.channels import living_channels, spent
 from evojax.genetics.trees import flatten
 from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
 from evojax.learning.memory import available, training_memory
-from evojax.learning.network import PyTree
+from evojax.learning.network import PyTree, Shape
 from evojax.learning.training import augment
 
 
@@ -36,7 +37,8 @@ class World(NamedTuple):
         blank: a network's shapes and types.
         trainer: trains and measures.
         sweep: from a network to its masks without vestiges.
-        efficiency: from masks to their architectural efficiency.
+        channels: of the model, where they are clusters.
+        efficiency: from masks to their architectural efficiency, or in the settings' currency.
         train: images to train on.
         holdout: images to choose the fittest by, if there is a choice.
         test: images to measure by.
@@ -52,6 +54,7 @@ class World(NamedTuple):
     blank: Network
     trainer: Trainer
     sweep: Callable[[Network], PyTree]
+    channels: Channels | None
     efficiency: Callable[[PyTree], float]
     train: Images
     holdout: Images | None
@@ -113,8 +116,10 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     """
     shape = dataset.train.images.shape[1:]
     layers = model.layers(shape)
-    synthesis = settings.synthesis(model.norms(shape))
     params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    norms = model.norms(shape)
+    found = _channels_of(model, shape, settings.rule(norms)) if settings.by_channel else None
+    synthesis = settings.synthesis(norms, found)
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
     images, labels = dataset.train
@@ -128,12 +133,6 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     # Fails here, before any work, if the recipe's augmentation does not fit the images.
     sample = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
     jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
-    count = jax.jit(lambda masks: living(masks, plan))
-    whole = sum(
-        math.prod(leaf.shape)
-        for path, leaf in flatten(params)[0].items()
-        if (role := plan.roles[path]) is not None and getattr(role, "counted", True)
-    )
     return World(
         settings=settings,
         model=model,
@@ -144,12 +143,44 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
         blank=blank,
         trainer=trainer(model, settings.recipe),
         sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
-        efficiency=lambda masks: whole / int(count(masks)),
+        channels=found,
+        efficiency=_efficiency(settings, plan, blank.masks, found),
         train=train,
         holdout=on_device(images[held], labels[held], train) if held.any() else None,
         test=on_device(*dataset.test, train),
         watch=watch,
     )
+
+
+def _channels_of(model: Model, shape: Shape, rule: Rule) -> Channels:
+    def apply(variables: PyTree, images: jax.Array) -> jax.Array:
+        return model.forward(variables["params"], variables["batch_stats"], images, False)[0]
+
+    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    variables = {"params": params, "batch_stats": batch_stats}
+    return channels(apply, variables, jnp.zeros((1, *shape)), rule=rule)
+
+
+def _efficiency(
+    settings: Settings, plan: Layout, masks: PyTree, found: Channels | None
+) -> Callable[[PyTree], float]:
+    """From masks to the ancestor's synapses, or cost, over those of the masks.
+
+    Args:
+        settings: whose currency it is.
+        plan: the parameters' roles.
+        masks: of which only shapes matter.
+        found: the model's channels, if the currency is not synapses.
+    """
+
+    @jax.jit
+    def size(masks: PyTree) -> jax.Array:
+        if found is None or settings.currency == "synapses":
+            return living(masks, plan)
+        return spent(living_channels(masks, plan, found), found, settings.currency)
+
+    whole = float(size(jax.tree.map(lambda mask: jnp.ones(mask.shape, bool), masks)))
+    return lambda masks: whole / max(float(size(masks)), 1.0)
 
 
 def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
@@ -181,6 +212,15 @@ def data_record(dataset: Dataset, world: World) -> dict[str, Any]:
         "image_shape": list(world.shape),
         "crc32": checksum,
     }
+
+
+def compacted_cost(masks: PyTree, world: World) -> dict[str, int]:
+    """What is left when dead channels are cut out, where channels are clusters."""
+    if world.channels is None:
+        return {}
+    alive = living_channels(masks, world.plan, world.channels)
+    names = {"channels": None, "compacted_macs": "macs", "compacted_parameters": "parameters"}
+    return {name: round(float(spent(alive, world.channels, c))) for name, c in names.items()}
 
 
 def census_of(masks: PyTree, world: World) -> Census:

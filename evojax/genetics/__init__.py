@@ -11,6 +11,7 @@ from evojax.genetics.clusters import (
     default_rule,
     following,
     layout,
+    nested,
 )
 from evojax.genetics.encoding import (
     Dna,
@@ -22,7 +23,7 @@ from evojax.genetics.encoding import (
 )
 from evojax.genetics.environment import Environment, budget, constant
 from evojax.genetics.mating import Mating, gene_tagged
-from evojax.genetics.synthesis import Draw, Synthesis, synthesis
+from evojax.genetics.synthesis import Draw, Synthesis, check_together, synthesis
 
 __all__ = [
     "Census",
@@ -41,6 +42,7 @@ __all__ = [
     "budget",
     "census",
     "check_masks",
+    "check_together",
     "cluster_driven",
     "constant",
     "default_rule",
@@ -49,6 +51,7 @@ __all__ = [
     "layout",
     "living",
     "magnitude",
+    "nested",
     "random",
     "synapse_driven",
     "synthesis",

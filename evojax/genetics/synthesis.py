@@ -132,6 +132,7 @@ def synthesis(
         True
     """
 
+    check_together(encoding, environment)
     _require_channels(encoding, environment, mating, channels)
 
     def plan_of(params: PyTree) -> Layout:
@@ -205,6 +206,20 @@ def synthesis(
     return Synthesis(ancestor, dna, offspring, draw, plan_of)
 
 
+def check_together(encoding: Encoding, environment: Environment) -> None:
+    """Checks that an environment has a share for each kind of clusters.
+
+    Raises:
+        ValueError: if not.
+    """
+    if environment.currency is not None and "channel" not in encoding.cluster:
+        raise ValueError(
+            f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
+            f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
+        )
+    portions(environment, _kinds_of_shares(encoding, environment), environment.share)
+
+
 def _require_channels(
     encoding: Encoding,
     environment: Environment,
@@ -212,11 +227,6 @@ def _require_channels(
     channels: Channels | None,
 ) -> None:
     wanted = "channel" in encoding.cluster
-    if environment.currency is not None and not wanted:
-        raise ValueError(
-            f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
-            f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
-        )
     if wanted != (channels is not None):
         raise ValueError(
             "the encoding has the cluster 'channel': expected the network's channels, as "
@@ -234,7 +244,6 @@ def _require_channels(
             f"the channels have no prices in {environment.currency}, only in "
             f"{', '.join(channels.prices)}: find them with evojax.channels(..., latency=True)"
         )
-    portions(environment, _kinds_of_shares(encoding, environment), environment.share)
 
 
 def _kinds_of_shares(encoding: Encoding, environment: Environment) -> int:

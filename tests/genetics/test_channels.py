@@ -59,9 +59,8 @@ def by_hand(params, masks, pressure):
     """Probabilities of channels: the mean share of what enters and leaves, by NumPy."""
     truncated = {}
     for layer, leaves in params.items():
-        strength = np.abs(np.asarray(leaves["kernel"], np.float64)) * np.asarray(
-            masks[layer]["kernel"]
-        )
+        weights, mask = (np.asarray(tree["kernel"], np.float64) for tree in (leaves, masks[layer]))
+        strength = np.abs(weights) * mask
         strength[strength < 0.05 * strength.max()] = 0
         truncated[layer] = strength
     stem, block = truncated["stem"].sum((0, 1, 2)), truncated["block"].sum((0, 1, 2))
