@@ -3,6 +3,7 @@
     python benchmarks/methods.py                     # every encoding
     python benchmarks/methods.py --study pressure    # selection pressure from 1 (the papers) on
     python benchmarks/methods.py --study choices     # the papers' open choices
+    python benchmarks/methods.py --study channels    # what is physically smaller
 
 Every run is a lineage like an experiment's, with the same data, sizes, epochs and recipe; within a
 seed all have the same ancestor. Finished runs are not run again, so an interrupted study goes on
@@ -13,9 +14,12 @@ with the same command. One process a core is fastest on CPUs: start the same com
 and each takes the next run that is free; the last one to end writes OUT/STUDY.json and .png. No
 test image chooses anything: the test accuracy of every generation is reported, good or bad.
 
+The study of channels asks for accuracy at equal cost: every network is compacted, and its
+multiply-accumulates are counted. Sizes of its own, in the same number of generations.
+
 240,000 training images a run, about five minutes on one core, twenty seconds less each with the
-environment variable JAX_COMPILATION_CACHE_DIR. 18, 18 and 30 runs;
-three of either of the latter are the first's.
+environment variable JAX_COMPILATION_CACHE_DIR. 18, 18, 30 and 12 runs;
+three of each of the latter are the first's.
 """
 
 import os
@@ -26,16 +30,19 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
+import numpy as np
 import tyro
 from rich.console import Console
 
 from evojax import report
 from evojax.data import Dataset, load
-from evojax.evolution import CheckpointError, Settings, evolve, read_lineage
+from evojax.deploy import compact, cost
+from evojax.evolution import CheckpointError, Settings, checkpoints, evolve, read_lineage
 from evojax.evolution.lineage import RunFolderError
 from evojax.learning import Model, NonFiniteLoss, Recipe, linen
 from evojax.models import LeNet
-from evojax.report.comparison import publish
+from evojax.report.comparison import MACS, SYNAPSES, publish
 
 # experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
 BASE = Settings(
@@ -50,11 +57,14 @@ BASE = Settings(
 SIZES = (2.0, 4.0, 8.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
 EPOCHS = (6, 2, 2, 2, 2, 3, 3, 3, 5, 4, 8)
 REPORTED = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+MAC_SIZES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 16.0, 23.0, 32.0)
+MAC_REPORTED = (2.0, 4.0, 8.0, 16.0, 32.0)
 
 # What each variation changes in BASE. One name is one setting, whatever the study.
 BEST = "cluster-driven"
 PRESSURES = (1, 3, 10, 30, 100)
 MAGNITUDE = {"magnitude": {"encoding": "magnitude"}}
+BY_CHANNEL = {"cluster": "channel", "currency": "macs", "synapses": 1.0, "sizes": MAC_SIZES}
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "methods": {
         BEST: {},
@@ -84,6 +94,12 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "biases sampled": {"sample_biases": True},
         "cluster filter": {"cluster": "filter"},
         "cluster synapse": {"cluster": "synapse"},
+    },
+    "channels": {
+        "channel clusters": BY_CHANNEL,
+        BEST: {},
+        "strongest channels": BY_CHANNEL | {"selection_pressure": 1000.0, "litter": 1},
+        "random channels": BY_CHANNEL | {"encoding": "random"},
     },
 }  # fmt: skip
 
@@ -123,7 +139,7 @@ class Options(Terms):
         runs: folder of the runs, shared by all studies.
     """
 
-    study: Literal["methods", "pressure", "choices"] = "methods"
+    study: Literal["methods", "pressure", "choices", "channels"] = "methods"
     out: Path = Path("results/methods")
     runs: Path = Path("runs/methods")
 
@@ -191,14 +207,13 @@ def images(terms: Terms) -> Dataset:
 
 def settings_of(changes: dict[str, Any], seed: int, terms: Terms) -> Settings:
     """BASE on these terms, with a variation's changes."""
-    return replace(
-        BASE,
-        seed=seed,
-        generations=1 + len(terms.sizes),
-        sizes=terms.sizes,
-        epochs=terms.epochs,
-        **changes,
-    )
+    fixed = {
+        "seed": seed,
+        "generations": 1 + len(terms.sizes),
+        "sizes": terms.sizes,
+        "epochs": terms.epochs,
+    }
+    return replace(BASE, **fixed | changes)
 
 
 def folder(options: Options, name: str, seed: int) -> Path:
@@ -247,13 +262,15 @@ def collect(options: Options) -> int:
         return 0
     content = content_of(options, methods)
     n = len(options.seeds)
+    by_channel = options.study == "channels"
     shown = publish(
         options.out,
         content,
-        reported(options.sizes),
+        MAC_REPORTED if by_channel else reported(options.sizes),
         note=note(content["dataset"], n),
-        lead=options.study == "methods",
+        lead=options.study in ("methods", "channels"),
         ordered=options.study == "pressure",
+        measure=MACS if by_channel else SYNAPSES,
     )
     Console().print(shown.rich())
     print(f"written: {options.out / options.study}.json and .png")
@@ -263,6 +280,13 @@ def collect(options: Options) -> int:
 def content_of(options: Options, methods: list[dict[str, Any]]) -> dict[str, Any]:
     """What the JSON holds but the table: how it was measured, and every run."""
     first = methods[0]["runs"][0]
+    for method in methods:
+        measured_runs = list(map(measured, method["runs"]))
+        if options.study == "channels":
+            for run in measured_runs:
+                place = folder(options, method["name"], run["seed"])
+                run["mac_reduction"] = mac_reductions(place, first["dataset"])
+        method["runs"] = measured_runs
     return {
         "benchmark": options.study,
         "command": command(),
@@ -270,7 +294,7 @@ def content_of(options: Options, methods: list[dict[str, Any]]) -> dict[str, Any
         "dataset": first["dataset"] | {"subset": options.subset},
         "settings": {k: v for k, v in first["config"].items() if k != "seed"},
         "seeds": list(options.seeds),
-        "methods": [method | {"runs": list(map(measured, method["runs"]))} for method in methods],
+        "methods": methods,
     }
 
 
@@ -280,6 +304,18 @@ def measured(lineage: dict[str, Any]) -> dict[str, Any]:
     columns = {key: [record[key] for record in lineage["generations"]] for key in keys}
     environment = {key: lineage["environment"][key] for key in ("jax", "device", "git")}
     return {"seed": lineage["seed"], "status": lineage["status"], **environment, **columns}
+
+
+def mac_reductions(place: Path, dataset: dict[str, Any]) -> list[float]:
+    """Multiply-accumulates of the ancestor over those of every generation, compacted."""
+    module = LeNet(dataset["classes"])
+    image = jnp.asarray(np.random.default_rng(1).normal(size=(1, *dataset["image_shape"])))
+    macs = []
+    for number in range(1, 1 + len(read_lineage(place)["generations"])):
+        network = checkpoints.restore(place, number)
+        small = compact(module.apply, {"params": network.params}, network.masks, image)
+        macs.append(cost(small.apply, small.variables, image).macs)
+    return [macs[0] / each for each in macs]
 
 
 def reported(sizes: tuple[float, ...]) -> list[float]:

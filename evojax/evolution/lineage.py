@@ -31,6 +31,9 @@ except ImportError:  # Windows
 
 ABSENT = object()
 
+LATER = {"currency": "synapses"}
+"""Settings that came later than some records, and what held before."""
+
 
 class RunFolderError(ValueError):
     """A run's folder cannot be used: foreign, damaged, of another configuration or not writable."""
@@ -137,7 +140,8 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
         return None
     lineage = read_lineage(out)
     finished = len(lineage["generations"])
-    recorded = _decided(lineage["config"], finished)
+    there = LATER | there
+    recorded = _decided(LATER | lineage["config"], finished)
     if strange := _changes(recorded, _decided(there, finished)):
         raise RunFolderError(
             f"--out {out} holds a lineage.json and a config.json of different runs "

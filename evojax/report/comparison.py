@@ -42,8 +42,28 @@ FINE = [step * 10.0**power for power in range(-2, 2) for step in (1, 1.5, 2, 3, 
 COARSE = [step * 10.0**power for power in range(-2, 2) for step in (1, 2, 5)]
 
 
+class Measure(NamedTuple):
+    """What sizes are measured by: a field of the runs, and what pictures call it."""
+
+    key: str
+    name: str
+    definition: str
+
+
+SYNAPSES = Measure(
+    "architectural_efficiency",
+    "architectural efficiency",
+    "architectural efficiency (synapses: ancestor / offspring)",
+)
+MACS = Measure(
+    "mac_reduction",
+    "reduction of multiply-accumulates",
+    "multiply-accumulates: ancestor / compacted offspring",
+)
+
+
 class Run(NamedTuple):
-    """One lineage: its seed, and every generation's architectural efficiency and accuracy."""
+    """One lineage: its seed, and every generation's size as a ratio (`Measure`) and accuracy."""
 
     seed: int
     efficiencies: tuple[float, ...]
@@ -91,7 +111,7 @@ def at(method: Method, size: float) -> Spread | None:
     )
 
 
-def read(path: Path) -> tuple[Method, ...]:
+def read(path: Path, measure: Measure = SYNAPSES) -> tuple[Method, ...]:
     """The methods of a benchmark's JSON, as `publish` wrote it.
 
     Raises:
@@ -105,7 +125,7 @@ def read(path: Path) -> tuple[Method, ...]:
                 tuple(
                     Run(
                         run["seed"],
-                        tuple(map(float, run["architectural_efficiency"])),
+                        tuple(map(float, run[measure.key])),
                         tuple(map(float, run["accuracy"])),
                     )
                     for run in entry["runs"]
@@ -126,6 +146,7 @@ def publish(
     beside: Sequence[Method] = (),
     lead: bool = False,
     ordered: bool = False,
+    measure: Measure = SYNAPSES,
 ) -> Table:
     """Writes BENCHMARK.json, its table included, and the picture BENCHMARK.png.
 
@@ -139,6 +160,7 @@ def publish(
         beside: methods measured elsewhere, shown before these.
         lead: whether the table ends with the first method's lead over all others.
         ordered: whether the methods are steps on a scale, and are coloured so.
+        measure: what sizes are measured by, in place of architectural efficiency.
 
     Returns:
         The table.
@@ -149,11 +171,12 @@ def publish(
     name = content["benchmark"]
     target = folder / f"{name}.json"
     replace(target, _json(content))
-    methods = (*beside, *read(target))
+    methods = (*beside, *read(target, measure))
     shown = table(methods, sizes, lead=lead)
     heads = [column.title for column in shown.headings()]
     replace(target, _json({**content, "table": [heads, *shown.cells()]}))
-    replace(folder / f"{name}.png", accuracy(methods, note=note, ordered=ordered).png)
+    picture = accuracy(methods, note=note, ordered=ordered, measure=measure)
+    replace(folder / f"{name}.png", picture.png)
     return shown
 
 
@@ -185,9 +208,14 @@ def table(methods: Sequence[Method], sizes: Sequence[float], *, lead: bool = Fal
 
 
 def accuracy(
-    methods: Sequence[Method], *, note: str = "", ordered: bool = False, theme: Theme = LIGHT
+    methods: Sequence[Method],
+    *,
+    note: str = "",
+    ordered: bool = False,
+    theme: Theme = LIGHT,
+    measure: Measure = SYNAPSES,
 ) -> Picture:
-    """Accuracy against architectural efficiency, both logarithmic (in the error), a line a method.
+    """Accuracy against size, both logarithmic (in the error), a line a method.
 
     A line joins the means over the seeds, generation by generation; the band around it is one
     standard deviation either way. The first method is drawn strongest.
@@ -197,6 +225,7 @@ def accuracy(
         note: a line under the title.
         ordered: steps on a scale: coloured so, and none is drawn stronger than the others.
         theme: colours of the page.
+        measure: what sizes are measured by.
 
     Raises:
         ValueError: There is nothing to draw.
@@ -217,7 +246,7 @@ def accuracy(
     right = 0.15 + max(label.width for label in labels)
     # The labels' width comes on top, so that long names do not squeeze the plot.
     figure = canvas(theme, 5.4, width=6.2 + right)
-    title = "Test accuracy against architectural efficiency"
+    title = f"Test accuracy against {measure.name}"
     axes = plot_area(figure, theme, title, right=right)
     heading(figure, theme, "", note)
     _axes(axes, lines)
@@ -236,7 +265,7 @@ def accuracy(
     name_axes(
         axes,
         theme,
-        "architectural efficiency (synapses: ancestor / offspring)",
+        measure.definition,
         "accuracy on the test set (logarithmic in the error)",
     )
     axes.yaxis.labelpad = 2  # There is just room beside "99.98 %".
