@@ -65,7 +65,7 @@ class AlexNet(nn.Module):
             x = normalised(conv(channels, (window, window), name=name)(x), name)
             x = nn.relu(layers.max_pool(x) if pooled else x)
         x = conv(HIDDEN, (4, 4), padding="VALID", name="dense1")(x)
-        x = nn.relu(normalised(x, "dense1")).reshape(len(x), -1)
+        x = nn.relu(normalised(x, "dense1")).reshape(x.shape[0], -1)
         x = nn.relu(normalised(dense(HIDDEN, name="dense2")(x), "dense2"))
         x = nn.Dense(self.classes, dtype=self.dtype, name="dense3")(x)
         return x.astype(jnp.float32)

@@ -43,7 +43,7 @@ def conv(
     pads = ((padding[0][0], padding[0][1]), (padding[1][0], padding[1][1]))
     if lhs.shape[1:3] == rhs.shape[:2] and pads == ((0, 0), (0, 0)):
         # One window, as large as the image: a matrix product.
-        return (lhs.reshape(len(lhs), -1) @ rhs.reshape(-1, rhs.shape[3]))[:, None, None]
+        return (lhs.reshape(lhs.shape[0], -1) @ rhs.reshape(-1, rhs.shape[3]))[:, None, None]
     return _conv(lhs, rhs, strides, pads)
 
 
