@@ -1,7 +1,7 @@
 """evojax: ever smaller neural networks by evolutionary synthesis, in JAX."""
 
 from evojax._version import __version__
-from evojax.deploy import Compacted, Cost, channels, compact, cost
+from evojax.deploy import Compacted, Cost, Exported, channels, compact, cost, export
 from evojax.genetics import (
     Channels,
     Dna,
@@ -35,6 +35,7 @@ __all__ = [
     "Draw",
     "Encoding",
     "Environment",
+    "Exported",
     "Follows",
     "Mating",
     "Synapses",
@@ -48,6 +49,7 @@ __all__ = [
     "constant",
     "cost",
     "default_rule",
+    "export",
     "following",
     "freeze_pruned",
     "gene_tagged",

@@ -4,11 +4,13 @@ from evojax.deploy.channels import channels
 from evojax.deploy.checks import InconsistentError
 from evojax.deploy.compaction import Compacted, compact
 from evojax.deploy.cost import Cost, Product, cost
+from evojax.deploy.export import Exported, description, export
 from evojax.deploy.report import Report, Variable, Whole
 
 __all__ = [
     "Compacted",
     "Cost",
+    "Exported",
     "InconsistentError",
     "Product",
     "Report",
@@ -17,4 +19,6 @@ __all__ = [
     "channels",
     "compact",
     "cost",
+    "description",
+    "export",
 ]

@@ -141,12 +141,17 @@ def check_same(
     """
     masked, compacted = jax.jit(masked), jax.jit(compacted)
     with jax.default_matmul_precision("highest"):
-        for example in (x, _random_like(x)):
+        for example in (x, random_like(x)):
             for one, other in zip(masked(example), compacted(example), strict=True):
-                _compare(np.asarray(one), np.asarray(other))
+                check_close(np.asarray(one), np.asarray(other), "the compacted network")
 
 
-def _compare(one: np.ndarray, other: np.ndarray) -> None:
+def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:
+    """Compares an output with that of the network it is to be the same as.
+
+    Raises:
+        InconsistentError: if it differs by more than rounding.
+    """
     exact = not jnp.issubdtype(one.dtype, jnp.inexact)
     if one.shape == other.shape and one.dtype == other.dtype:
         if exact and np.array_equal(one, other):
@@ -154,7 +159,7 @@ def _compare(one: np.ndarray, other: np.ndarray) -> None:
         if not exact and _close(one, other):
             return
     raise InconsistentError(
-        "the compacted network does not compute what the masked one does: a defect of evojax. "
+        f"{what} does not compute what the original does: a defect of evojax. "
         f"Please report it with the network. Outputs of shape {one.shape} and {other.shape}."
     )
 
@@ -168,7 +173,7 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.allclose(other, one, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
-def _random_like(x: PyTree) -> PyTree:
+def random_like(x: PyTree) -> PyTree:
     """Standard normal numbers for floating-point leaves; others stay as they are."""
     generator = np.random.default_rng(0)
 

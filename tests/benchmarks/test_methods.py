@@ -111,10 +111,13 @@ def test_one_name_is_one_setting_and_all_keep_to_the_protocol(methods):
         assert plan.keys() == variations.keys()
         for name, settings in plan.items():
             assert known.setdefault(name, settings) == settings
-            assert (settings.sizes, settings.epochs) == (methods.SIZES, methods.EPOCHS)
+            by_channel = settings.cluster == "channel"
+            assert settings.sizes == (methods.MAC_SIZES if by_channel else methods.SIZES)
+            assert settings.currency == ("macs" if by_channel else "synapses")
+            assert settings.epochs == methods.EPOCHS
             recipe = replace(settings.recipe, l1=methods.BASE.recipe.l1)
             assert (recipe, settings.max_drop) == (methods.BASE.recipe, 100.0)
-            assert settings.generations == 1 + len(methods.SIZES) == len(methods.EPOCHS)
+            assert settings.generations == 1 + len(settings.sizes) == len(methods.EPOCHS)
     assert all(one != other for one, other in combinations(known.values(), 2))
     assert {s.encoding for s in known.values()} == {
         "cluster_driven", "synapse_driven", "magnitude", "random"

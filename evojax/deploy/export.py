@@ -1,0 +1,223 @@
+"""Networks in files that other programs run: StableHLO, ONNX, safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.deploy.checks import InconsistentError, check_close, random_like, traced
+from evojax.deploy.report import Report
+from evojax.deploy.trace import Apply
+from evojax.files import replace
+from evojax.genetics.trees import flatten
+
+PyTree = Any
+Format = Literal["stablehlo", "onnx", "safetensors"]
+
+NEEDED = {"onnx": ("jax2onnx", "onnxruntime"), "safetensors": ("safetensors",)}
+"""Packages of the extra of the same name."""
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        files: the file asked for and, of safetensors, the JSON description beside it.
+        batch: how many inputs a call takes; ``None`` where any number.
+    """
+
+    files: tuple[Path, ...]
+    batch: int | None
+
+
+def export(
+    apply: Apply,
+    variables: PyTree,
+    x: PyTree,
+    out: str | Path,
+    format: Format = "stablehlo",
+    *,
+    report: Report | None = None,
+    force: bool = False,
+) -> Exported:
+    """Writes a network into a file, whole or not at all, and checks that it computes the same.
+
+    * ``"stablehlo"``: the bytes of `jax.export`, weights inside, for CPU, CUDA and TPU, for batches
+      of any size if the function can be traced so. ``jax.export.deserialize(bytearray(data))``
+      gives back a function of the input; neither evojax nor Flax need be there.
+    * ``"onnx"``: weights inside, for batches of the example's size (the extra ``onnx``).
+    * ``"safetensors"``: the variables by their paths (the extra ``safetensors``), and a JSON file
+      of the same name that describes them: shapes and dtypes, and of a compacted network the shapes
+      before.
+
+    Args:
+        apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
+            `Compacted` network.
+        variables: PyTree of arrays.
+        x: an example input.
+        out: path of the file.
+        format: one of the three.
+        report: of the compaction, to be part of the JSON description.
+        force: overwrite an existing file.
+
+    Raises:
+        ValueError: before any work: if the format is unknown, a package is missing (the message
+            names the command), or a file is there already; or if the function rejects its input.
+        InconsistentError: if the file does not compute the same; nothing is written.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib, jax.numpy as jnp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder) / "net.stablehlo"
+        ...     variables = {"w": jnp.ones((3, 2))}
+        ...     done = export(lambda v, x: x @ v["w"], variables, jnp.ones((1, 3)), file)
+        ...     restored = jax.export.deserialize(bytearray(file.read_bytes()))
+        ...     print(done.batch, restored.call(jnp.ones((4, 3))).shape)
+        None (4, 2)
+    """
+    out = Path(out)
+    check_export(out, format, force=force)
+    variables, x = (jax.tree.map(jnp.asarray, tree) for tree in (variables, x))
+    traced(apply, variables, x)
+
+    def forward(x: PyTree) -> PyTree:
+        return apply(variables, x)
+
+    match format:
+        case "stablehlo":
+            content, batch = _stablehlo(forward, x)
+        case "onnx":
+            content, batch = _onnx(forward, x), _batch(x)
+        case "safetensors":
+            content, batch = _safetensors(variables), None
+            described = json.dumps(description(variables, report), indent=1) + "\n"
+            replace(_beside(out), described)
+            return Exported((replace(out, content), _beside(out)), batch)
+    return Exported((replace(out, content),), batch)
+
+
+def check_export(out: Path, format: str, *, force: bool = False) -> None:
+    """Checks that a file of this format can be written, before any work.
+
+    Raises:
+        ValueError: if not.
+    """
+    if format not in get_args(Format):
+        raise ValueError(f"format must be one of {', '.join(get_args(Format))}; got {format!r}")
+    missing = [name for name in NEEDED.get(format, ()) if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{format}]'"
+        )
+    for file in [out, _beside(out)] if format == "safetensors" else [out]:
+        if file.is_dir() or (file.exists() and not force):
+            raise ValueError(f"{file} exists already: name another file, or overwrite with force")
+
+
+def description(variables: PyTree, report: Report | None = None) -> dict[str, Any]:
+    """What the variables are: shapes and dtypes by path, as JSON holds them.
+
+    Args:
+        variables: PyTree of arrays.
+        report: of their compaction; then the shapes before it are there as well.
+    """
+    leaves, _ = flatten(variables)
+    before = {v.path: list(v.before) for v in report.variables} if report else {}
+    return {
+        "schema": 1,
+        "variables": {
+            path: {"shape": list(jnp.shape(leaf)), "dtype": str(jnp.result_type(leaf))}
+            | ({"shape_before": before[path]} if path in before else {})
+            for path, leaf in leaves.items()
+        },
+    }
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.json")
+
+
+def _batch(x: PyTree) -> int:
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, int | None]:
+    """The bytes, and the batch size that they are bound to, if any."""
+    jitted = jax.jit(forward)
+    (any_number,) = jax.export.symbolic_shape("batch")
+    batch: int | None = None
+    try:
+        symbolic = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((any_number, *leaf.shape[1:]), leaf.dtype), x
+        )
+        exported = jax.export.export(jitted, platforms=PLATFORMS)(symbolic)
+    except Exception:
+        batch = _batch(x)
+        exported = jax.export.export(jitted, platforms=PLATFORMS)(x)
+    data = bytes(exported.serialize())
+    restored = jax.export.deserialize(bytearray(data))
+    _check(forward, restored.call, x if batch else jax.tree.map(_three_times, x))
+    return data, batch
+
+
+def _three_times(leaf: jax.Array) -> jax.Array:
+    return jnp.concatenate([leaf] * 3)
+
+
+def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
+    import jax2onnx
+    import onnxruntime
+
+    # Traced beforehand: while it converts, jax2onnx has other functions in place of Flax's.
+    leaves, structure = jax.tree.flatten(x)
+    program = jax.make_jaxpr(lambda *leaves: forward(jax.tree.unflatten(structure, leaves)))(
+        *leaves
+    )
+    flat = jax.extend.core.jaxpr_as_fun(program)
+
+    def outputs(*leaves: jax.Array) -> Sequence[jax.Array] | jax.Array:
+        outs = flat(*leaves)
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    data = jax2onnx.to_onnx(outputs, inputs=shapes, model_name="evojax").SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+
+    def run(x: PyTree) -> list[np.ndarray]:
+        arrays = map(np.asarray, jax.tree.leaves(x))
+        return session.run(None, dict(zip(names, arrays, strict=True)))
+
+    _check(forward, run, x)
+    return data
+
+
+def _safetensors(variables: PyTree) -> bytes:
+    from safetensors.numpy import load, save
+
+    leaves, _ = flatten(variables)
+    arrays = {path: np.ascontiguousarray(leaf) for path, leaf in leaves.items()}
+    data = save(arrays)
+    restored = load(data)
+    if any(not np.array_equal(array, restored[path]) for path, array in arrays.items()):
+        raise InconsistentError("safetensors gives back other arrays than it was given")
+    return data
+
+
+def _check(forward: Callable[[PyTree], PyTree], run: Callable[[PyTree], Any], x: PyTree) -> None:
+    for example in (x, random_like(x)):
+        with jax.default_matmul_precision("highest"):
+            expected = jax.tree.leaves(jax.jit(forward)(example))
+        found: Mapping[str, Any] | Sequence[Any] = jax.tree.leaves(run(example))
+        for one, other in zip(expected, found, strict=True):
+            check_close(np.asarray(one), np.asarray(other), "the exported network")

@@ -1,0 +1,143 @@
+"""Files that other programs run: they compute the same, without evojax."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import evojax
+from evojax.deploy import InconsistentError
+from evojax.deploy import export as export_function
+from evojax.deploy.checks import check_close
+from tests.deploy.architectures import ARCHITECTURES
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A compacted network with a residual path, its input and its variables before."""
+    apply, variables, x = ARCHITECTURES["residual_branches"]()
+    channels = evojax.channels(apply, variables, x[:1])
+    evolve = evojax.synthesis(
+        evojax.cluster_driven(cluster="channel"), evojax.budget(macs=0.6), channels=channels
+    )
+    params = variables["params"]
+    masks = evolve.offspring(jax.random.key(1), params, evolve.ancestor(params))
+    return evojax.compact(apply, variables, masks, x[:1]), x[:1]
+
+
+WITHOUT = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] in ("evojax", "flax", "optax", "orbax"):
+            raise ImportError(name + " is not here")
+
+sys.meta_path.insert(0, Refusing())
+import jax, numpy as np
+data, inputs, outputs = sys.argv[1:]
+restored = jax.export.deserialize(bytearray(open(data, "rb").read()))
+np.save(outputs, restored.call(np.load(inputs)))
+"""
+
+
+def test_stablehlo_runs_without_evojax_for_any_batch(small, tmp_path):
+    network, x = small
+    done = evojax.export(network.apply, network.variables, x, tmp_path / "net.stablehlo")
+    assert done.batch is None and done.files == (tmp_path / "net.stablehlo",)
+    images = np.random.default_rng(0).normal(size=(5, *x.shape[1:])).astype(np.float32)
+    np.save(tmp_path / "in.npy", images)
+    names = [str(tmp_path / name) for name in ("net.stablehlo", "in.npy", "out.npy")]
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT), *names], check=True, timeout=120
+    )
+    expected = network.apply(network.variables, jnp.asarray(images))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_of_fixed_size_is_bound_to_it(tmp_path):
+    def apply(variables, x):
+        return jnp.concatenate([x @ variables["w"]] * len(x))  # len() needs a number.
+
+    done = evojax.export(apply, {"w": jnp.ones((3, 2))}, jnp.ones((2, 3)), tmp_path / "net")
+    assert done.batch == 2
+    restored = jax.export.deserialize(bytearray((tmp_path / "net").read_bytes()))
+    assert restored.call(jnp.ones((2, 3))).shape == (4, 2)
+
+
+def test_safetensors_hold_the_arrays_and_json_their_widths(small, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    network, x = small
+    out = tmp_path / "net.safetensors"
+    done = evojax.export(
+        network.apply, network.variables, x, out, "safetensors", report=network.report
+    )
+    arrays = safetensors.load_file(out)
+    described = json.loads(done.files[1].read_text())["variables"]
+    assert arrays.keys() == described.keys()
+    for path, array in arrays.items():
+        assert list(array.shape) == described[path]["shape"]
+    before = {v.path: list(v.before) for v in network.report.variables}
+    assert {path: entry["shape_before"] for path, entry in described.items()} == before
+    assert any(entry["shape"] != entry["shape_before"] for entry in described.values())
+
+
+def test_onnx_is_run_by_onnxruntime(small, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    network, x = small
+    done = evojax.export(network.apply, network.variables, x, tmp_path / "net.onnx", "onnx")
+    assert done.batch == 1
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
+    )
+    images = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    expected = network.apply(network.variables, jnp.asarray(images))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def linear(variables, x):
+    return x @ variables["w"]
+
+
+ARGUMENTS = (linear, {"w": jnp.ones((3, 2))}, jnp.ones((1, 3)))
+
+
+def test_an_existing_file_is_kept_unless_forced(tmp_path):
+    out = tmp_path / "net"
+    out.write_text("precious")
+    with pytest.raises(ValueError, match="net exists already: name another file"):
+        evojax.export(*ARGUMENTS, out)
+    assert out.read_text() == "precious"
+    evojax.export(*ARGUMENTS, out, force=True)
+    assert out.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize("format", ["onnx", "safetensors"])
+def test_a_missing_extra_is_named_with_its_command(format, tmp_path, monkeypatch):
+    module = sys.modules["evojax.deploy.export"]
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"pip install 'evojax-synthesis\[{format}\]'"):
+        export_function(*ARGUMENTS, tmp_path / "net", format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_makes_no_sense_is_named(tmp_path):
+    with pytest.raises(ValueError, match="format must be one of stablehlo, onnx, safetensors; got"):
+        evojax.export(*ARGUMENTS, tmp_path / "net", "pickle")
+    with pytest.raises(ValueError, match="exists already"):
+        evojax.export(*ARGUMENTS, tmp_path, force=True)
+    with pytest.raises(ValueError, match="apply rejects"):
+        evojax.export(linear, {"w": jnp.ones((3, 2))}, jnp.ones((1, 4)), tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_output_is_a_defect():
+    with pytest.raises(InconsistentError, match="the exported network does not compute what"):
+        check_close(np.ones(3), np.ones(3) * 1.1, "the exported network")
