@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from evojax.deploy.checks import InconsistentError, check_close, random_like, traced
 from evojax.deploy.report import Report
@@ -183,7 +184,7 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
     program = jax.make_jaxpr(lambda *leaves: forward(jax.tree.unflatten(structure, leaves)))(
         *leaves
     )
-    flat = jax.extend.core.jaxpr_as_fun(program)
+    flat = jaxpr_as_fun(program)
 
     def outputs(*leaves: jax.Array) -> Sequence[jax.Array] | jax.Array:
         outs = flat(*leaves)
