@@ -13,13 +13,11 @@ stands by how much the multiply-accumulates shrank, which it would be if nothing
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,18 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from evojax.deploy import compact, cost
-from evojax.evolution import checkpoints, read_lineage
+from evojax.deploy.timing import speedup, take_turns
+from evojax.evolution import read_lineage, saved
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace
-from evojax.models import AlexNet, LeNet, ResNet
-
-MODELS: dict[str, Callable[[int], nn.Module]] = {
-    "mnist_lenet": LeNet,
-    "digits_lenet": LeNet,
-    "stl10_lenet": LeNet,
-    "cifar_alexnet": AlexNet,
-    "cifar_resnet56": ResNet,
-}
 
 
 @dataclass(frozen=True)
@@ -80,44 +70,35 @@ def main(options: Options) -> None:
             f"--generations {wrong[0]}: expected 2 to {len(lineage['generations'])}, which "
             f"{options.run} has"
         )
-    if lineage["experiment"] not in MODELS:
-        raise ValueError(
-            f"{options.run} is of the experiment {lineage['experiment']}: expected one of "
-            f"{', '.join(MODELS)}"
-        )
     contestants = competing(options.run, numbers, lineage)
     random = np.random.default_rng(0)
     for batch in options.batches:
         shape = (batch, *lineage["dataset"]["image_shape"])
         images = jnp.asarray(random.normal(size=shape), jnp.float32)
-        times = take_turns([c.forward for c in contestants], images, options)
+        forwards = [contestant.forward for contestant in contestants]
+        times = take_turns(forwards, images, turns=options.turns, seconds=options.seconds)
         for contestant, seconds in zip(contestants, times, strict=True):
-            ratios = [dense / own for dense, own in zip(times[0], seconds, strict=True)]
-            contestant.row[f"speedup_{batch}"] = statistics.median(ratios)
+            contestant.row[f"speedup_{batch}"] = speedup(times[0], seconds)
             contestant.row[f"seconds_{batch}"] = statistics.median(seconds)
     report([contestant.row for contestant in contestants], lineage, options)
 
 
 def competing(run: Path, numbers: tuple[int, ...], lineage: dict[str, Any]) -> list[Contestant]:
     """The dense ancestor, then every generation masked and compacted."""
-    module = MODELS[lineage["experiment"]](lineage["dataset"]["classes"])
-    shape = (1, *lineage["dataset"]["image_shape"])
-    image = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
     made = []
     for number in (1, *numbers):
-        network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number))
+        apply, variables, masks, image, *_ = saved(run, number)
         record = lineage["generations"][number - 1]
         about = {
             "generation": number,
             "architectural_efficiency": record["architectural_efficiency"],
             "accuracy": record["accuracy"],
         }
-        variables = {"params": network.params, "batch_stats": network.batch_stats}
-        masks = None if number == 1 else network.masks
+        masks = None if number == 1 else masks
         name = "dense" if number == 1 else f"{record['architectural_efficiency']:.0f}x, masked"
-        made.append(contestant(name, module.apply, variables, masks, image, about))
+        made.append(contestant(name, apply, variables, masks, image, about))
         if number > 1:
-            small = compact(module.apply, variables, masks, image)
+            small = compact(apply, variables, masks, image)
             name = name.replace("masked", "compacted")
             made.append(contestant(name, small.apply, small.variables, None, image, about))
     return made
@@ -137,28 +118,6 @@ def contestant(
     row = {"name": name, **about, "parameters": found.parameters, "macs": found.macs}
     row |= {"bytes": found.bytes_sparse, "peak_activation_bytes": found.peak_activation_bytes}
     return Contestant(name, lambda images: jitted(variables, images), row)
-
-
-def take_turns(
-    forwards: list[Callable[[jax.Array], jax.Array]], images: jax.Array, options: Options
-) -> list[list[float]]:
-    """Seconds a forward pass, in every turn of everybody."""
-    repeats = []
-    for forward in forwards:
-        forward(images).block_until_ready()
-        start = time.perf_counter()
-        forward(images).block_until_ready()
-        repeats.append(max(1, round(options.seconds / (time.perf_counter() - start))))
-    times: list[list[float]] = [[] for _ in forwards]
-    for turn in range(options.turns):
-        # Every second round backwards, so that nobody always follows the same one.
-        for index in list(range(len(forwards)))[:: 1 if turn % 2 else -1]:
-            start = time.perf_counter()
-            for _ in range(repeats[index]):
-                out = forwards[index](images)
-            out.block_until_ready()
-            times[index].append((time.perf_counter() - start) / repeats[index])
-    return times
 
 
 def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +22,10 @@ from evojax.files import replace
 from evojax.genetics.trees import flatten
 
 PyTree = Any
-Format = Literal["stablehlo", "onnx", "safetensors"]
+Format = Literal["stablehlo", "onnx", "safetensors", "npz"]
+ARRAYS = ("safetensors", "npz")
+"""Formats that hold the variables only, with a description beside them."""
+
 
 NEEDED = {"onnx": ("jax2onnx", "onnxruntime"), "safetensors": ("safetensors",)}
 """Packages of the extra of the same name."""
@@ -32,7 +37,7 @@ class Exported(NamedTuple):
     """What was written.
 
     Attributes:
-        files: the file asked for and, of safetensors, the JSON description beside it.
+        files: the file asked for and, of arrays alone, the JSON description beside it.
         batch: how many inputs a call takes; ``None`` where any number.
     """
 
@@ -56,9 +61,9 @@ def export(
       of any size if the function can be traced so. ``jax.export.deserialize(bytearray(data))``
       gives back a function of the input; neither evojax nor Flax need be there.
     * ``"onnx"``: weights inside, for batches of the example's size (the extra ``onnx``).
-    * ``"safetensors"``: the variables by their paths (the extra ``safetensors``), and a JSON file
-      of the same name that describes them: shapes and dtypes, and of a compacted network the shapes
-      before.
+    * ``"safetensors"`` (the extra ``safetensors``) and ``"npz"``, NumPy's archive: the variables by
+      their paths, and a JSON file of the same name that describes them: shapes and dtypes, and of a
+      compacted network the shapes before.
 
     Args:
         apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
@@ -66,7 +71,7 @@ def export(
         variables: PyTree of arrays.
         x: an example input.
         out: path of the file.
-        format: one of the three.
+        format: one of the four.
         report: of the compaction, to be part of the JSON description.
         force: overwrite an existing file.
 
@@ -99,8 +104,8 @@ def export(
             content, batch = _stablehlo(forward, x)
         case "onnx":
             content, batch = _onnx(forward, x), _batch(x)
-        case "safetensors":
-            content, batch = _safetensors(variables), None
+        case "safetensors" | "npz":
+            content, batch = _arrays(variables, format), None
             described = json.dumps(description(variables, report), indent=1) + "\n"
             replace(_beside(out), described)
             return Exported((replace(out, content), _beside(out)), batch)
@@ -120,7 +125,7 @@ def check_export(out: Path, format: str, *, force: bool = False) -> None:
         raise ValueError(
             f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{format}]'"
         )
-    for file in [out, _beside(out)] if format == "safetensors" else [out]:
+    for file in [out, _beside(out)] if format in ARRAYS else [out]:
         if file.is_dir() or (file.exists() and not force):
             raise ValueError(f"{file} exists already: name another file, or overwrite with force")
 
@@ -203,16 +208,34 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
     return data
 
 
-def _safetensors(variables: PyTree) -> bytes:
-    from safetensors.numpy import load, save
-
+def _arrays(variables: PyTree, format: Format) -> bytes:
     leaves, _ = flatten(variables)
     arrays = {path: np.ascontiguousarray(leaf) for path, leaf in leaves.items()}
-    data = save(arrays)
-    restored = load(data)
+    if format == "safetensors":
+        from safetensors.numpy import load, save
+
+        data = save(arrays)
+        restored = load(data)
+    else:
+        data = _archive(arrays)
+        restored = dict(np.load(io.BytesIO(data)))
     if any(not np.array_equal(array, restored[path]) for path, array in arrays.items()):
-        raise InconsistentError("safetensors gives back other arrays than it was given")
+        raise InconsistentError(f"{format} gives back other arrays than it was given")
     return data
+
+
+def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
+    if foreign := sorted(
+        {str(array.dtype) for array in arrays.values() if array.dtype.kind == "V"}
+    ):
+        raise ValueError(f"npz holds no {', '.join(foreign)}: export as safetensors, or cast first")
+    buffer = io.BytesIO()
+    # Not numpy.savez, whose own arguments' names no array can have.
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, array in arrays.items():
+            with archive.open(f"{path}.npy", "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _check(forward: Callable[[PyTree], PyTree], run: Callable[[PyTree], Any], x: PyTree) -> None:

@@ -13,6 +13,7 @@ from evojax.evolution.events import (
 )
 from evojax.evolution.generations import evolve
 from evojax.evolution.lineage import RunFolderError, read_lineage
+from evojax.evolution.saved import Saved, saved
 from evojax.evolution.settings import Settings
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "RunFolderError",
     "RunContinued",
     "RunStarted",
+    "Saved",
     "Settings",
     "Watch",
     "evolve",
     "read_lineage",
+    "saved",
 ]

@@ -90,7 +90,7 @@ def evolve(
             watch(RunContinued(len(lineage["generations"]), str(out)))
         if _status(settings, lineage) is None:
             note_surroundings(lineage)
-        lineage |= {"config": config, "status": "running"}
+        lineage |= {"config": config, "model": dict(model.description), "status": "running"}
         try:
             lineage["status"] = _evolve(out, lineage, world)
         except KeyboardInterrupt:

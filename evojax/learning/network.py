@@ -6,12 +6,15 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.errors import InvalidRngError
+
+from evojax.models.record import described
 
 PyTree = Any
 Shape = tuple[int, ...]
@@ -71,12 +74,14 @@ class Model(NamedTuple):
         norms: ``(image_shape) -> {path: kernel}``: every scale and offset of a normalisation by
             channel, with the path of the kernel whose outputs it normalises and with whose
             channels it dies; by default none.
+        description: which network it is, as JSON holds it; empty where that is not known.
     """
 
     init: Callable[[jax.Array, Shape], tuple[PyTree, PyTree]]
     forward: Callable[[PyTree, PyTree, jax.Array, bool], tuple[jax.Array, PyTree]]
     layers: Callable[[Shape], tuple[Layer, ...]]
     norms: Callable[[Shape], Mapping[str, str]] = lambda image_shape: {}
+    description: Mapping[str, Any] = MappingProxyType({})
 
 
 def linen(module: nn.Module) -> Model:
@@ -173,4 +178,4 @@ def linen(module: nn.Module) -> Model:
             if source and not others
         }
 
-    return Model(init, forward, layers, norms)
+    return Model(init, forward, layers, norms, described(module))

@@ -2,6 +2,7 @@
 
 from evojax.models.alexnet import AlexNet
 from evojax.models.lenet import LeNet
+from evojax.models.record import described, rebuilt
 from evojax.models.resnet import ResNet
 
-__all__ = ["AlexNet", "LeNet", "ResNet"]
+__all__ = ["AlexNet", "LeNet", "ResNet", "described", "rebuilt"]

@@ -1,0 +1,208 @@
+"""The command ``evojax``: what became of a run, made smaller, and taken elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+
+from evojax import report
+from evojax.deploy import Compacted, cost, export
+from evojax.deploy import compact as compacted
+from evojax.deploy.checks import check_round_to
+from evojax.deploy.export import Format, check_export
+from evojax.deploy.timing import speedup, take_turns
+from evojax.evolution import Saved, read_lineage, saved
+from evojax.report import tables
+from evojax.report.deployed import widths
+from evojax.report.paper import published
+
+
+@dataclass(frozen=True)
+class Show:
+    """Tables of a run, and of a generation layer by layer: widths, entries, MACs, latency.
+
+    Attributes:
+        run: the run's folder.
+        generation: which one to compact; the last by default.
+        batch: images a forward pass, for latency.
+    """
+
+    run: tyro.conf.Positional[Path]
+    generation: int | None = None
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Write:
+    """Writes a run's report anew: lineage.csv, figures and report.html.
+
+    Attributes:
+        run: the run's folder.
+    """
+
+    run: tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Removes the dead channels of a generation, and says which arrays shrink.
+
+    Attributes:
+        run: the run's folder.
+        out: a NumPy archive (.npz) for the smaller arrays; OUT.json describes them.
+        generation: which one; the last by default.
+        round_to: keep widths at multiples of this.
+        force: overwrite files.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path | None] = None
+    generation: int | None = None
+    round_to: int = 1
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes a compacted generation into a file that runs without evojax.
+
+    Attributes:
+        run: the run's folder.
+        out: the file.
+        format: stablehlo for jax.export, onnx, or safetensors with OUT.json beside it.
+        generation: which one; the last by default.
+        round_to: keep widths at multiples of this.
+        dense: export the network in its full size, pruned weights as zeros.
+        batch: images a call, of ONNX; StableHLO takes any number.
+        force: overwrite files.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path]
+    format: Format = "stablehlo"
+    generation: int | None = None
+    round_to: int = 1
+    dense: bool = False
+    batch: int = 1
+    force: bool = False
+
+
+Command = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Write, tyro.conf.subcommand("report")]
+    | Annotated[Compact, tyro.conf.subcommand("compact")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: what follows ``evojax``; the process's own by default.
+
+    Returns:
+        The exit status: 0, or 2 for bad input.
+    """
+    command: Any = tyro.cli(Command, prog="evojax", description=__doc__, args=arguments)
+    try:
+        match command:
+            case Show():
+                show(command)
+            case Write():
+                write(command)
+            case Compact():
+                compact(command)
+            case Export():
+                export_(command)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show(options: Show) -> None:
+    """Prints the tables of a run."""
+    _check_batch(options.batch)
+    lineage = read_lineage(options.run)
+    console = Console()
+    console.print(tables.generations(lineage).rich())
+    console.print(tables.layers(lineage, published(lineage["experiment"])).rich())
+    network = saved(options.run, options.generation)
+    small = _compacted(network)
+    dense = cost(network.apply, network.variables, network.image)
+    masked = cost(network.apply, network.variables, network.image, network.masks)
+    left = cost(small.apply, small.variables, network.image)
+    console.print(f"Generation {network.generation}")
+    console.print(widths(small.report, dense, masked, left).rich())
+    shape = (options.batch, *network.image.shape[1:])
+    images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    big, little = take_turns(
+        [jax.jit(lambda x, n=n: n.apply(n.variables, x)) for n in (network, small)], images
+    )
+    console.print(
+        f"Latency at batch {options.batch} on {jax.devices()[0].device_kind}: "
+        f"{speedup(big, little):.2f}× less than the dense network's, with "
+        f"{dense.macs / max(left.macs, 1):.2f}× fewer MACs"
+    )
+
+
+def write(options: Write) -> None:
+    """Writes the report of a run."""
+    print(f"Report: {report.write(options.run)}")
+
+
+def compact(options: Compact) -> None:
+    """Prints what compaction removes, and writes what is left."""
+    check_round_to(options.round_to)
+    if options.out is not None:
+        check_export(options.out, "npz", force=options.force)
+    network = saved(options.run, options.generation)
+    small = _compacted(network, options.round_to)
+    print(small.report)
+    if options.out is not None:
+        _write(small, network, options.out, "npz", options.force)
+
+
+def export_(options: Export) -> None:
+    """Writes a generation into a file of another format."""
+    _check_batch(options.batch)
+    check_round_to(options.round_to)
+    check_export(options.out, options.format, force=options.force)
+    network = saved(options.run, options.generation)
+    images = jnp.zeros((options.batch, *network.image.shape[1:]))
+    network = network._replace(image=images)
+    small = None if options.dense else _compacted(network, options.round_to)
+    _write(small, network, options.out, options.format, options.force)
+
+
+def _compacted(network: Saved, round_to: int = 1) -> Compacted:
+    return compacted(network.apply, network.variables, network.masks, network.image, round_to)
+
+
+def _write(small: Compacted | None, network: Saved, out: Path, format: Format, force: bool) -> None:
+    which = network if small is None else small
+    done = export(
+        which.apply, which.variables, network.image, out, format, force=force,
+        report=None if small is None else small.report,
+    )  # fmt: skip
+    for file in done.files:
+        print(f"written: {file}")
+
+
+def _check_batch(batch: int) -> None:
+    if batch < 1:
+        raise ValueError(f"--batch must be at least 1; got {batch}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""A generation of a finished or interrupted run, as a function and its variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evojax.evolution import checkpoints
+from evojax.evolution.lineage import read_lineage
+from evojax.models.record import rebuilt
+
+PyTree = Any
+
+
+class Saved(NamedTuple):
+    """A saved network.
+
+    Attributes:
+        apply: ``(variables, images) -> logits``, as it predicts.
+        variables: with ``"params"`` and ``"batch_stats"``.
+        masks: in the structure of the parameters, ``None`` where nothing is ever pruned.
+        image: zeros (1, H, W, C), an example input.
+        generation: its number.
+        lineage: the run's record.
+    """
+
+    apply: Callable[..., Any]
+    variables: PyTree
+    masks: PyTree
+    image: jax.Array
+    generation: int
+    lineage: Mapping[str, Any]
+
+
+def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
+    """Reads a generation of a run of a network that evojax ships.
+
+    Args:
+        run: the run's folder.
+        generation: its number; the last by default.
+
+    Raises:
+        ValueError: if the folder holds no run, no such generation, a damaged one, or a network that
+            evojax does not ship.
+    """
+    lineage = read_lineage(run)
+    finished = len(lineage["generations"])
+    number = finished if generation is None else generation
+    if not 1 <= number <= finished:
+        raise ValueError(f"--generation {number}: expected 1 to {finished}, which {run} has")
+    if not lineage.get("model"):
+        raise ValueError(
+            f"{run} does not record its network: the run is older than that. Its own command once "
+            f"more notes it, and trains nothing: {lineage['command']}"
+        )
+    module = rebuilt(lineage["model"])
+    network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number))
+    variables = {"params": network.params, "batch_stats": network.batch_stats}
+    image = jnp.zeros((1, *lineage["dataset"]["image_shape"]))
+    return Saved(module.apply, variables, network.masks, image, number, lineage)

@@ -1,0 +1,51 @@
+"""Networks as a run's record names them, so that a saved run can be read without its script."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from evojax.models.alexnet import AlexNet
+from evojax.models.lenet import LeNet
+from evojax.models.resnet import ResNet
+
+SHIPPED = {f"{cls.__module__}.{cls.__name__}": cls for cls in (AlexNet, LeNet, ResNet)}
+
+
+def described(module: nn.Module) -> dict[str, Any]:
+    """A module's class and, of a shipped one, its attributes, as JSON holds them."""
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    if SHIPPED.get(name) is not type(module):
+        return {"class": name}
+    values = {
+        field.name: getattr(module, field.name)
+        for field in dataclasses.fields(module)
+        if field.name not in ("parent", "name")
+    }
+    if values["dtype"] is not None:
+        values["dtype"] = jnp.dtype(values["dtype"]).name
+    return {"class": name, **values}
+
+
+def rebuilt(description: Mapping[str, Any]) -> nn.Module:
+    """The module that `described` described.
+
+    Raises:
+        ValueError: if it is no network that evojax ships, or the description is damaged.
+    """
+    attributes = dict(description)
+    name = attributes.pop("class", None)
+    if name not in SHIPPED:
+        raise ValueError(
+            f"the network is {name}: expected one that evojax ships ({', '.join(SHIPPED)}). In "
+            "Python, evojax.compact and evojax.export take any network's function, and "
+            "evojax.evolution.checkpoints.restore reads its variables."
+        )
+    try:
+        return SHIPPED[name](**attributes)
+    except TypeError as error:
+        raise ValueError(f"the network {name} has other attributes: {error}") from error

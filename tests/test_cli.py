@@ -1,0 +1,131 @@
+"""The command evojax, on a run of a few seconds."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evojax import cli
+from evojax.data import Dataset, Split
+from evojax.deploy.export import NEEDED
+from evojax.evolution import Settings, evolve, saved
+from evojax.evolution.lineage import read_lineage, write_lineage
+from evojax.learning import Recipe, linen
+from evojax.models import LeNet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, quick_compilation):
+    """Two generations of LeNet by channel, on noise."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (32, 32, 32, 1), np.uint8)
+    split = Split(images, np.arange(32, dtype=np.int32) % 10)
+    out = tmp_path_factory.mktemp("run") / "lenet"
+    settings = Settings(
+        generations=2, sizes=(4.0,), epochs=(1,), max_drop=100.0, cluster="channel",
+        currency="macs", synapses=1.0, recipe=Recipe(batch_size=16),
+    )  # fmt: skip
+    evolve(settings, linen(LeNet()), Dataset("noise", 10, split, split), out)
+    return out
+
+
+@pytest.fixture
+def evojax(capsys):
+    """``evojax(arguments) -> (status, stdout, stderr)``."""
+
+    def call(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_the_record_names_the_network(run):
+    record = read_lineage(run)["model"]
+    assert record == {"class": "evojax.models.lenet.LeNet", "classes": 10, "dtype": None}
+
+
+def test_show_tells_widths_before_and_after(run, evojax, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    status, printed, _ = evojax("show", run)
+    assert status == 0
+    network = saved(run)
+    kernel = np.asarray(network.masks["conv2"]["kernel"])
+    alive = int(kernel.any((0, 1, 2)).sum())
+    row = next(
+        line for line in printed.split("Layers, compacted")[1].splitlines() if "conv2" in line
+    )
+    assert row.split()[:3] == ["conv2", "32", str(alive)] and alive < 32
+    assert "fewer MACs" in printed
+
+
+def test_compact_writes_the_smaller_arrays(run, evojax, tmp_path):
+    out = tmp_path / "small.npz"
+    status, printed, _ = evojax("compact", run, out)
+    assert status == 0 and "conv1/kernel" in printed
+    arrays, described = np.load(out), json.loads((tmp_path / "small.npz.json").read_text())
+    for path, entry in described["variables"].items():
+        assert list(arrays[path].shape) == entry["shape"]
+    assert sum(a.size for a in arrays.values()) < 143_978
+    rounded = tmp_path / "rounded.npz"
+    assert evojax("compact", run, rounded, "--round-to", 8)[0] == 0
+    assert all(width % 8 == 0 for width in np.load(rounded)["params/conv2/kernel"].shape[2:])
+
+
+def test_export_computes_what_the_saved_network_does(run, evojax, tmp_path):
+    network = saved(run)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 32, 32, 1)), jnp.float32)
+    expected = network.apply(network.variables, images)
+    sizes = []
+    for flags in ((), ("--dense",)):
+        out = tmp_path / f"net{len(flags)}"
+        assert evojax("export", run, out, *flags)[0] == 0
+        restored = jax.export.deserialize(bytearray(out.read_bytes()))
+        np.testing.assert_allclose(restored.call(images), expected, rtol=1e-4, atol=1e-5)
+        sizes.append(out.stat().st_size)
+    assert sizes[0] < sizes[1]
+
+
+def test_report_is_written_anew(run, evojax):
+    (run / "report.html").unlink(missing_ok=True)
+    assert evojax("report", run)[0] == 0
+    assert (run / "report.html").exists()
+
+
+def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    there.write_text("precious")
+    wrong = [
+        (("show", tmp_path / "nowhere"), "there is no such file|missing"),
+        (("show", run, "--generation", 3), "expected 1 to 2"),
+        (("show", run, "--batch", 0), "--batch must be at least 1"),
+        (("compact", run, "--round-to", 0), "round_to must be a whole number of at least 1"),
+        (("compact", run, there), "exists already"),
+        (("export", run, there), "exists already"),
+        (("export", run, tmp_path), "exists already"),
+    ]
+    for arguments, message in wrong:
+        status, _, errors = evojax(*arguments)
+        assert status == 2 and errors.startswith("error: ")
+        assert any(part in errors for part in message.split("|")), errors
+    monkeypatch.setattr(sys.modules["evojax.deploy.export"], "find_spec", lambda name: None)
+    for format in NEEDED:
+        status, _, errors = evojax("export", run, tmp_path / "new", "--format", format)
+        assert status == 2 and f"evojax-synthesis[{format}]" in errors
+    assert there.read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_networks_of_others_and_older_runs_are_told_apart(run, evojax, tmp_path):
+    for model, message in (
+        (None, "Its own command once more"),
+        ({"class": "mine.Net"}, "mine.Net"),
+    ):
+        lineage = read_lineage(run) | {"model": model}
+        folder = tmp_path / str(model is None)
+        folder.mkdir()
+        write_lineage(folder, lineage)
+        status, _, errors = evojax("compact", folder)
+        assert status == 2 and message in errors
