@@ -14,7 +14,7 @@ from evojax.deploy.export import NEEDED
 from evojax.evolution import Settings, evolve, saved
 from evojax.evolution.lineage import read_lineage, write_lineage
 from evojax.learning import Recipe, linen
-from evojax.models import LeNet
+from evojax.models import LeNet, described
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def evojax(capsys):
 
 def test_the_record_names_the_network(run):
     record = read_lineage(run)["model"]
-    assert record == {"class": "evojax.models.lenet.LeNet", "classes": 10, "dtype": None}
+    assert record == described(LeNet())
 
 
 def test_show_tells_widths_before_and_after(run, evojax, monkeypatch):

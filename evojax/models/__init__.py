@@ -2,7 +2,8 @@
 
 from evojax.models.alexnet import AlexNet
 from evojax.models.lenet import LeNet
+from evojax.models.narrow import narrow
 from evojax.models.record import described, rebuilt
 from evojax.models.resnet import ResNet
 
-__all__ = ["AlexNet", "LeNet", "ResNet", "described", "rebuilt"]
+__all__ = ["AlexNet", "LeNet", "ResNet", "described", "narrow", "rebuilt"]

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 from evojax.models import layers
 
 CONVOLUTIONS = (
-    # name, channels, window, followed by a pool
-    ("conv1", 96, 5, True),
-    ("conv2", 256, 5, True),
-    ("conv3", 384, 3, False),
-    ("conv4", 384, 3, False),
-    ("conv5", 256, 3, True),
+    # name, window, followed by a pool
+    ("conv1", 5, True),
+    ("conv2", 5, True),
+    ("conv3", 3, False),
+    ("conv4", 3, False),
+    ("conv5", 3, True),
 )
-HIDDEN = 4096
 
 
 class AlexNet(nn.Module):
@@ -35,11 +34,13 @@ class AlexNet(nn.Module):
         classes: number of logits.
         batch_norm: whether to normalise every hidden layer by batch.
         dtype: what to compute in; by default what images and parameters promote to.
+        widths: channels of conv1 to conv5, dense1 and dense2.
     """
 
     classes: int = 10
     batch_norm: bool = True
     dtype: jax.typing.DTypeLike | None = None
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256, 4096, 4096)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -61,11 +62,12 @@ class AlexNet(nn.Module):
                 return x
             return layers.batch_norm(train, self.dtype, name=f"{layer}_norm")(x)
 
-        for name, channels, window, pooled in CONVOLUTIONS:
+        *widths, first, second = self.widths
+        for (name, window, pooled), channels in zip(CONVOLUTIONS, widths, strict=True):
             x = normalised(conv(channels, (window, window), name=name)(x), name)
             x = nn.relu(layers.max_pool(x) if pooled else x)
-        x = conv(HIDDEN, (4, 4), padding="VALID", name="dense1")(x)
+        x = conv(first, (4, 4), padding="VALID", name="dense1")(x)
         x = nn.relu(normalised(x, "dense1")).reshape(x.shape[0], -1)
-        x = nn.relu(normalised(dense(HIDDEN, name="dense2")(x), "dense2"))
+        x = nn.relu(normalised(dense(second, name="dense2")(x), "dense2"))
         x = nn.Dense(self.classes, dtype=self.dtype, name="dense3")(x)
         return x.astype(jnp.float32)

@@ -22,10 +22,12 @@ class LeNet(nn.Module):
     Attributes:
         classes: number of logits.
         dtype: what to compute in; by default what images and parameters promote to.
+        widths: channels of conv1, conv2, conv3 and dense1.
     """
 
     classes: int = 10
     dtype: jax.typing.DTypeLike | None = None
+    widths: tuple[int, ...] = (32, 32, 64, 64)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -41,12 +43,13 @@ class LeNet(nn.Module):
             kernel_init=nn.initializers.he_normal(),
             conv_general_dilated=layers.conv,
         )
-        x = conv(32, (5, 5), name="conv1")(x)
+        first, second, third, hidden = self.widths
+        x = conv(first, (5, 5), name="conv1")(x)
         x = nn.relu(layers.max_pool(x))
-        x = conv(32, (5, 5), name="conv2")(x)
+        x = conv(second, (5, 5), name="conv2")(x)
         x = layers.average_pool(nn.relu(x))
-        x = conv(64, (5, 5), name="conv3")(x)
+        x = conv(third, (5, 5), name="conv3")(x)
         x = layers.average_pool(nn.relu(x))
-        x = nn.relu(conv(64, (4, 4), padding="VALID", name="dense1")(x))
+        x = nn.relu(conv(hidden, (4, 4), padding="VALID", name="dense1")(x))
         x = nn.Dense(self.classes, dtype=self.dtype, name="dense2")(x.reshape(x.shape[0], -1))
         return x.astype(jnp.float32)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +14,9 @@ from evojax.models.alexnet import AlexNet
 from evojax.models.lenet import LeNet
 from evojax.models.resnet import ResNet
 
-SHIPPED = {f"{cls.__module__}.{cls.__name__}": cls for cls in (AlexNet, LeNet, ResNet)}
+SHIPPED: dict[str, Callable[..., nn.Module]] = {
+    f"{cls.__module__}.{cls.__name__}": cls for cls in (AlexNet, LeNet, ResNet)
+}
 
 
 def described(module: nn.Module) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def described(module: nn.Module) -> dict[str, Any]:
     }
     if values["dtype"] is not None:
         values["dtype"] = jnp.dtype(values["dtype"]).name
-    return {"class": name, **values}
+    return json.loads(json.dumps({"class": name, **values}))
 
 
 def rebuilt(description: Mapping[str, Any]) -> nn.Module:
@@ -37,7 +40,10 @@ def rebuilt(description: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: if it is no network that evojax ships, or the description is damaged.
     """
-    attributes = dict(description)
+    attributes = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in description.items()
+    }
     name = attributes.pop("class", None)
     if name not in SHIPPED:
         raise ValueError(

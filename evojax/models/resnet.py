@@ -24,11 +24,16 @@ class ResNet(nn.Module):
         blocks: in each stage; the network is 6 blocks + 2 layers deep.
         classes: number of logits.
         dtype: what to compute in; by default what images and parameters promote to.
+        widths: channels of the three stages.
+        inner: channels between the two convolutions of every block, in order; by default its
+            stage's.
     """
 
     blocks: int = 9
     classes: int = 10
     dtype: jax.typing.DTypeLike | None = None
+    widths: tuple[int, ...] = (16, 32, 64)
+    inner: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -41,24 +46,27 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"ResNet expects images of shape (N, H, W, C) of at least 4x4, got {x.shape}"
             )
-        x = nn.relu(_convolution(x, 16, 1, "conv", train, self.dtype))
-        for stage, channels in enumerate((16, 32, 64), 1):
+        default = [width for width in self.widths for _ in range(self.blocks)]
+        inner = iter(self.inner or default)
+        x = nn.relu(_convolution(x, self.widths[0], 1, "conv", train, self.dtype))
+        for stage, channels in enumerate(self.widths, 1):
             for block in range(1, self.blocks + 1):
                 stride = 2 if block == 1 and stage > 1 else 1
                 name = f"stage{stage}_block{block}"
-                x = _Block(channels, stride, self.dtype, name=name)(x, train)
+                x = _Block(channels, next(inner), stride, self.dtype, name=name)(x, train)
         x = nn.Dense(self.classes, dtype=self.dtype, name="dense")(jnp.mean(x, (1, 2)))
         return x.astype(jnp.float32)
 
 
 class _Block(nn.Module):
     channels: int
+    inner: int
     stride: int
     dtype: jax.typing.DTypeLike | None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = nn.relu(_convolution(x, self.channels, self.stride, "conv1", train, self.dtype))
+        y = nn.relu(_convolution(x, self.inner, self.stride, "conv1", train, self.dtype))
         y = _convolution(y, self.channels, 1, "conv2", train, self.dtype)
         new = self.channels - x.shape[-1]
         shortcut = x[:, :: self.stride, :: self.stride]
