@@ -153,12 +153,9 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
 
 
 def _channels_of(model: Model, shape: Shape, rule: Rule) -> Channels:
-    def apply(variables: PyTree, images: jax.Array) -> jax.Array:
-        return model.forward(variables["params"], variables["batch_stats"], images, False)[0]
-
     params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
     variables = {"params": params, "batch_stats": batch_stats}
-    return channels(apply, variables, jnp.zeros((1, *shape)), rule=rule)
+    return channels(model.predict, variables, jnp.zeros((1, *shape)), rule=rule)
 
 
 def _efficiency(

@@ -3,6 +3,7 @@
 from evojax.learning.masking import apply_masks, freeze_pruned
 from evojax.learning.memory import Memory, training_memory
 from evojax.learning.network import Layer, Model, Network, linen
+from evojax.learning.nnx_model import nnx
 from evojax.learning.recipe import Recipe
 from evojax.learning.training import Epoch, Images, NonFiniteLoss, Trainer, on_device, trainer
 
@@ -19,6 +20,7 @@ __all__ = [
     "apply_masks",
     "freeze_pruned",
     "linen",
+    "nnx",
     "on_device",
     "trainer",
     "training_memory",

@@ -83,6 +83,15 @@ class Model(NamedTuple):
     norms: Callable[[Shape], Mapping[str, str]] = lambda image_shape: {}
     description: Mapping[str, Any] = MappingProxyType({})
 
+    def predict(self, variables: PyTree, images: jax.Array) -> jax.Array:
+        """Logits as the network predicts: what `evojax.compact` and `evojax.export` take.
+
+        Args:
+            variables: with ``"params"`` and ``"batch_stats"``.
+            images: (N, H, W, C), normalised as in training.
+        """
+        return self.forward(variables["params"], variables["batch_stats"], images, False)[0]
+
 
 def linen(module: nn.Module) -> Model:
     """Presents a Flax Linen classifier as a `Model`.

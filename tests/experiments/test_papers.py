@@ -16,12 +16,12 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """32 training and 8 test images of ten classes."""
+    """16 training and 4 test images of ten classes."""
     random = np.random.default_rng(0)
     file = tmp_path_factory.mktemp("data") / "noise.npz"
     arrays = {
         f"{kind}_{split}": values
-        for split, count in (("train", 32), ("test", 8))
+        for split, count in (("train", 16), ("test", 4))
         for kind, values in (
             ("x", random.integers(0, 256, (count, 32, 32, 3), np.uint8)),
             ("y", np.arange(count) % 10),
