@@ -34,8 +34,8 @@ def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
     """
 
     def split(module: flax_nnx.Module) -> tuple[Any, ...]:
-        filters: tuple[Any, ...] = (flax_nnx.Param, flax_nnx.BatchStat, ...)
-        graph, params, stats, rest = flax_nnx.split(module, *filters)
+        parts: Any = flax_nnx.split  # Its stub takes the ellipsis for a type.
+        graph, params, stats, rest = parts(module, flax_nnx.Param, flax_nnx.BatchStat, ...)
         if jax.tree.leaves(rest) or not jax.tree.leaves(params):
             kinds = sorted({type(v).__name__ for _, v in flax_nnx.to_flat_state(rest)})
             raise ValueError(
