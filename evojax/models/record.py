@@ -29,7 +29,7 @@ def described(module: nn.Module) -> dict[str, Any]:
         for field in dataclasses.fields(module)
         if field.name not in ("parent", "name")
     }
-    if values["dtype"] is not None:
+    if values.get("dtype") is not None:
         values["dtype"] = jnp.dtype(values["dtype"]).name
     return json.loads(json.dumps({"class": name, **values}))
 

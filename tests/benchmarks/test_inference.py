@@ -13,6 +13,7 @@ import pytest
 from evojax.data import load
 from evojax.evolution import Settings, evolve
 from evojax.learning import linen
+from evojax.models import record
 from evojax.report.readme import benchmark
 
 
@@ -27,13 +28,13 @@ class Small(nn.Module):
 
 @pytest.fixture
 def inference(methods, monkeypatch):
-    module = import_module("inference")
-    monkeypatch.setattr(module, "MODELS", {"small": Small})
-    return module
+    name = f"{Small.__module__}.{Small.__qualname__}"
+    monkeypatch.setitem(record.SHIPPED, name, Small)
+    return import_module("inference")
 
 
 @pytest.fixture
-def run(quarters, tmp_path):
+def run(inference, quarters, tmp_path):
     """Three generations, the last of filters that died."""
     data = load(quarters)
     settings = Settings(

@@ -129,7 +129,7 @@ def test_a_missing_extra_is_named_with_its_command(format, tmp_path, monkeypatch
 
 
 def test_what_makes_no_sense_is_named(tmp_path):
-    with pytest.raises(ValueError, match="format must be one of stablehlo, onnx, safetensors; got"):
+    with pytest.raises(ValueError, match="format must be one of stablehlo, .*npz; got"):
         evojax.export(*ARGUMENTS, tmp_path / "net", "pickle")
     with pytest.raises(ValueError, match="exists already"):
         evojax.export(*ARGUMENTS, tmp_path, force=True)
