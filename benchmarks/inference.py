@@ -8,13 +8,18 @@ zeros in them) and compacted: living parameters, multiply-accumulates an image, 
 of a forward pass in batches of 1, 32 and 256. All take turns within one run, after a warm-up. A
 speed-up is the median over the turns of the dense network's time by that network's. Beside it
 stands by how much the multiply-accumulates shrank, which it would be if nothing else took time.
+
+On a CPU with the extra `onnx` installed, onnxruntime runs the compacted networks as well; its
+speed-ups are against the same dense network in JAX.
 """
 
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +30,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from evojax.deploy import compact, cost
+from evojax.deploy import compact, cost, export
+from evojax.deploy.export import NEEDED
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
 from evojax.evolution.lineage import surroundings
@@ -101,7 +107,28 @@ def competing(run: Path, numbers: tuple[int, ...], lineage: dict[str, Any]) -> l
             small = compact(apply, variables, masks, image)
             name = name.replace("masked", "compacted")
             made.append(contestant(name, small.apply, small.variables, None, image, about))
+            if jax.default_backend() == "cpu" and all(map(find_spec, NEEDED["onnx"])):
+                row = made[-1].row | {"name": f"{name}, onnxruntime"}
+                forward = onnxruntime(small.apply, small.variables)
+                made.append(Contestant(row["name"], forward, row))
     return made
+
+
+def onnxruntime(apply: Callable[[Any, Any], Any], variables: Any) -> Callable[[Any], Any]:  # noqa: ANN401
+    """The network as onnxruntime runs it, converted anew for every shape of images."""
+    from onnxruntime import InferenceSession
+
+    sessions: dict[tuple[int, ...], InferenceSession] = {}
+
+    def forward(images: jax.Array) -> list[np.ndarray]:
+        if images.shape not in sessions:
+            with tempfile.TemporaryDirectory() as folder:
+                (file,) = export(apply, variables, images, Path(folder) / "net", "onnx").files
+                sessions[images.shape] = InferenceSession(file.read_bytes())
+        session = sessions[images.shape]
+        return session.run(None, {session.get_inputs()[0].name: np.asarray(images)})
+
+    return forward
 
 
 def contestant(
