@@ -52,13 +52,14 @@ def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
     number = finished if generation is None else generation
     if not 1 <= number <= finished:
         raise ValueError(f"--generation {number}: expected 1 to {finished}, which {run} has")
-    if not lineage.get("model"):
+    model, shape = lineage.get("model"), lineage["dataset"].get("image_shape")
+    if not model or not isinstance(model, Mapping) or shape is None:
         raise ValueError(
             f"{run} does not record its network: the run is older than that. Its own command once "
             f"more notes it, and trains nothing: {lineage['command']}"
         )
-    module = rebuilt(lineage["model"])
+    module = rebuilt(model)
     network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number))
     variables = {"params": network.params, "batch_stats": network.batch_stats}
-    image = jnp.zeros((1, *lineage["dataset"]["image_shape"]))
+    image = jnp.zeros((1, *shape))
     return Saved(module.apply, variables, network.masks, image, number, lineage)
