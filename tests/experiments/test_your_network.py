@@ -1,6 +1,6 @@
 """A user's own network ends as a smaller, exported file, in Linen and in NNX."""
 
-import runpy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evojax.data import load
 from evojax.evolution import read_lineage
 from evojax.learning import Recipe
 
@@ -15,10 +16,13 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "your_network.py"
 
 
 @pytest.mark.parametrize("flavour", ["linen", "nnx"])
-def test_it_evolves_and_leaves_as_a_smaller_file(flavour, tmp_path):
-    script = runpy.run_path(str(SCRIPT))
+def test_it_evolves_and_leaves_as_a_smaller_file(flavour, tmp_path, monkeypatch):
+    spec = spec_from_file_location("your_network", SCRIPT)
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "load", lambda name: load(name, subset=0.02))
     changes = {"generations": 2, "epochs": (1,), "max_drop": 100.0}
-    file = script["main"](flavour, tmp_path, **changes, recipe=Recipe(batch_size=256))
+    file = script.main(flavour, tmp_path, **changes, recipe=Recipe(batch_size=16))
     ancestor, offspring = read_lineage(tmp_path)["generations"]
     assert ancestor["synapses"] == 160 + 4_640 + 20_490
     assert [layer["synapses"] for layer in ancestor["layers"]] == [160, 4_640, 20_490]
