@@ -295,13 +295,11 @@ def _axes(axes: Axes, lines: Sequence[Sequence[Spread]]) -> None:
     powers = [2.0**power for power in range(40) if 2.0**power <= 1.01 * max(most, 2.0)]
     axes.xaxis.set_major_locator(FixedLocator(powers[:: 1 + len(powers) // 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}×"))
-    ends = [
-        _error(spread.accuracy + sign * spread.deviation)
-        for line in lines
-        for spread in line
-        for sign in (-1.0, 1.0)
-    ]
-    low, high = min(ends) / 1.12, min(max(ends) * 1.12, 100.0)
+    spreads = [spread for line in lines for spread in line]
+    # A single wide band would crush all that lies above its mean: there it is cut off.
+    low = min(_error(spread.accuracy) for spread in spreads) / 1.3
+    high = 1.12 * max(_error(spread.accuracy - spread.deviation) for spread in spreads)
+    high = min(high, 100.0)
     low = min(low, high / 2.5)  # A finer scale would magnify chance.
     axes.set_yscale("log")
     axes.set_ylim(high, low)

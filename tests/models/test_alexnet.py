@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evojax.learning import linen
-from evojax.models import AlexNet, alexnet
+from evojax.models import AlexNet
 
 KERNELS = {
     "conv1": (5, 5, 3, 96),
@@ -56,13 +56,9 @@ def expected(reference, params, stats, x, batch_norm):
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_forward_agrees_with_numpy(reference, monkeypatch, batch_norm):
-    thin = tuple(
-        (name, c // 16, window, pooled) for name, c, window, pooled in alexnet.CONVOLUTIONS
-    )
-    monkeypatch.setattr(alexnet, "CONVOLUTIONS", thin)
-    monkeypatch.setattr(alexnet, "HIDDEN", 32)
-    model = linen(AlexNet(batch_norm=batch_norm))
+def test_forward_agrees_with_numpy(reference, batch_norm):
+    thin = (6, 16, 24, 24, 16, 32, 32)
+    model = linen(AlexNet(batch_norm=batch_norm, widths=thin))
     params, stats = model.init(jax.random.key(0), (32, 32, 3))
     random = np.random.default_rng(1)
     other = lambda leaf: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)  # noqa: E731
