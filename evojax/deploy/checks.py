@@ -130,20 +130,28 @@ def cut_off(program: Program, passes: Sequence[Any]) -> str:
 
 
 def check_same(
-    masked: Callable[[PyTree], Sequence[jax.Array]],
-    compacted: Callable[[PyTree], Sequence[jax.Array]],
+    original: Callable[[PyTree], PyTree],
+    other: Callable[[PyTree], PyTree],
     x: PyTree,
+    what: str = "the compacted network",
 ) -> None:
     """Compares two networks, on the example input and on random ones.
+
+    Args:
+        original: the function to be the same as; it is compiled.
+        other: any callable, which takes and gives arrays as the original does.
+        x: an example input.
+        what: the other's name.
 
     Raises:
         InconsistentError: if an output differs by more than rounding.
     """
-    masked, compacted = jax.jit(masked), jax.jit(compacted)
+    original = jax.jit(original)
     with jax.default_matmul_precision("highest"):
         for example in (x, random_like(x)):
-            for one, other in zip(masked(example), compacted(example), strict=True):
-                check_close(np.asarray(one), np.asarray(other), "the compacted network")
+            expected, found = (jax.tree.leaves(run(example)) for run in (original, other))
+            for one, another in zip(expected, found, strict=True):
+                check_close(np.asarray(one), np.asarray(another), what)
 
 
 def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:

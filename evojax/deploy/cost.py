@@ -60,6 +60,15 @@ class Cost(NamedTuple):
     bytes_sparse: int
     uncounted: tuple[str, ...]
 
+    @property
+    def macs_by_path(self) -> dict[str, int]:
+        """Multiply-accumulates of each variable, in the order in which they are first used."""
+        macs: dict[str, int] = {}
+        for path, count in self.products:
+            if path is not None:
+                macs[path] = macs.get(path, 0) + count
+        return macs
+
 
 class Weight(NamedTuple):
     """A variable, or one rearranged, and which of its entries are alive, bool."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from evojax.deploy.checks import InconsistentError, check_close, random_like, traced
+from evojax.deploy.checks import InconsistentError, check_same, traced
 from evojax.deploy.report import Report
 from evojax.deploy.trace import Apply
 from evojax.files import replace
@@ -30,6 +30,7 @@ ARRAYS = ("safetensors", "npz")
 NEEDED = {"onnx": ("jax2onnx", "onnxruntime"), "safetensors": ("safetensors",)}
 """Packages of the extra of the same name."""
 
+NAME = "the exported network"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -172,7 +173,8 @@ def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, i
         exported = jax.export.export(jitted, platforms=PLATFORMS)(x)
     data = bytes(exported.serialize())
     restored = jax.export.deserialize(bytearray(data))
-    _check(forward, restored.call, x if batch else jax.tree.map(_three_times, x))
+    example = x if batch else jax.tree.map(_three_times, x)
+    check_same(forward, restored.call, example, NAME)
     return data, batch
 
 
@@ -204,7 +206,7 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
         arrays = map(np.asarray, jax.tree.leaves(x))
         return session.run(None, dict(zip(names, arrays, strict=True)))
 
-    _check(forward, run, x)
+    check_same(forward, run, x, NAME)
     return data
 
 
@@ -236,12 +238,3 @@ def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
             with archive.open(f"{path}.npy", "w") as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _check(forward: Callable[[PyTree], PyTree], run: Callable[[PyTree], Any], x: PyTree) -> None:
-    for example in (x, random_like(x)):
-        with jax.default_matmul_precision("highest"):
-            expected = jax.tree.leaves(jax.jit(forward)(example))
-        found: Mapping[str, Any] | Sequence[Any] = jax.tree.leaves(run(example))
-        for one, other in zip(expected, found, strict=True):
-            check_close(np.asarray(one), np.asarray(other), "the exported network")

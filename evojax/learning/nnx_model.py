@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from evojax.deploy import cost
+from evojax.genetics.trees import flatten
 from evojax.learning.network import Layer, Model, Shape
 
 PyTree = Any
@@ -69,12 +70,10 @@ def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
             stats_now = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), stats)
             return forward(params, stats_now, images, False)[0]
 
-        macs: dict[str, int] = {}
-        for product in cost(apply, params, jnp.zeros((1, *image_shape))).products:
-            if product.path is not None:
-                macs[product.path] = macs.get(product.path, 0) + product.macs
+        shapes, _ = flatten(params)
+        macs = cost(apply, params, jnp.zeros((1, *image_shape))).macs_by_path
         return tuple(
-            Layer(path.removesuffix("/kernel"), count // math.prod(_at(params, path).shape))
+            Layer(path.removesuffix("/kernel"), count // math.prod(shapes[path].shape))
             for path, count in macs.items()
             if path.endswith("/kernel")
         )
@@ -100,9 +99,3 @@ def _filled(state: Any, tree: PyTree) -> Any:  # noqa: ANN401
     copy = jax.tree.map(lambda leaf: leaf, state)
     flax_nnx.replace_by_pure_dict(copy, like(flax_nnx.to_pure_dict(state), tree))
     return copy
-
-
-def _at(tree: PyTree, path: str) -> Any:  # noqa: ANN401
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree

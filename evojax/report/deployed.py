@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from evojax.deploy import Cost, Report
 from evojax.report import text
@@ -31,7 +30,7 @@ def widths(report: Report, dense: Cost, masked: Cost, compacted: Cost) -> Table:
         Column("masked", "macs_masked", text.operations),
         Column("compacted", "macs_compacted", text.operations),
     )
-    products = [_by_path(cost) for cost in (dense, masked, compacted)]
+    products = [cost.macs_by_path for cost in (dense, masked, compacted)]
     rows = []
     for variable in report.variables:
         if variable.path in products[0]:
@@ -49,11 +48,3 @@ def widths(report: Report, dense: Cost, masked: Cost, compacted: Cost) -> Table:
     totals = (dense.macs, masked.macs, compacted.macs)
     rows.append(("Whole network", None, None, *entries, *totals))
     return Table("Layers, compacted", columns, tuple(rows), totals=True)
-
-
-def _by_path(cost: Cost) -> Mapping[str, int]:
-    macs: dict[str, int] = {}
-    for product in cost.products:
-        if product.path is not None:
-            macs[product.path] = macs.get(product.path, 0) + product.macs
-    return macs
