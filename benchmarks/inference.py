@@ -4,21 +4,25 @@
     taskset -c 0 python benchmarks/inference.py --run ...
 
 For the ancestor (dense), and for each generation as it is saved (masked: the same arrays with
-zeros in them) and compacted: living parameters, multiply-accumulates an image, bytes, and the time
-of a forward pass in batches of 1, 32 and 256. All take turns within one run, after a warm-up. A
-speed-up is the median over the turns of the dense network's time by that network's. Beside it
-stands by how much the multiply-accumulates shrank, which it would be if nothing else took time.
+zeros in them) and compacted, to the channels that live and to multiples of eight of them:
+parameters, multiply-accumulates an image, bytes, and the time of a forward pass in batches of 1, 32
+and 256. All take turns within one run, after a warm-up. A speed-up is the median over the turns of
+the dense network's time by that network's. Beside it stands by how much the multiply-accumulates
+shrank, which it would be if nothing else took time.
 
-On a CPU with the extra `onnx` installed, onnxruntime runs the compacted networks as well; its
-speed-ups are against the same dense network in JAX.
+On a CPU other runners take their turns where they are installed: onnxruntime with the compacted
+networks (the extra `onnx`), and of a LeNet PyTorch with the dense network and with the same
+channels cut out by Torch-Pruning (the extra `peers`, in an environment of its own). Their
+speed-ups, too, are against the dense network in JAX.
 """
 
 import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +36,13 @@ from rich.table import Table
 
 from evojax.deploy import compact, cost, export
 from evojax.deploy.export import NEEDED
+from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace
+
+TORCH = ("torch", "torch_pruning")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Options:
     Attributes:
         run: folder of a run, with its saved networks.
         generations: which ones; by default the last.
+        round_to: compacted widths are kept at multiples of each of these.
         batches: images a forward pass.
         turns: how often each contestant is timed.
         seconds: how long one turn of one contestant is to last, about.
@@ -53,6 +61,7 @@ class Options:
 
     run: Path
     generations: tuple[int, ...] = ()
+    round_to: tuple[int, ...] = (1, 8)
     batches: tuple[int, ...] = (1, 32, 256)
     turns: int = 15
     seconds: float = 0.1
@@ -66,17 +75,16 @@ class Contestant(NamedTuple):
     forward: Callable[[jax.Array], jax.Array]
     row: dict[str, Any]
 
+    def run_by(self, runner: str, forward: Callable[[jax.Array], Any]) -> "Contestant":
+        """The same network in other hands."""
+        name = f"{self.name}, {runner}"
+        return Contestant(name, forward, self.row | {"name": name})
+
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
     lineage = read_lineage(options.run)
-    numbers = options.generations or (len(lineage["generations"]),)
-    if wrong := [n for n in numbers if not 1 < n <= len(lineage["generations"])]:
-        raise ValueError(
-            f"--generations {wrong[0]}: expected 2 to {len(lineage['generations'])}, which "
-            f"{options.run} has"
-        )
-    contestants = competing(options.run, numbers, lineage)
+    contestants = competing(options, lineage)
     random = np.random.default_rng(0)
     for batch in options.batches:
         shape = (batch, *lineage["dataset"]["image_shape"])
@@ -89,29 +97,82 @@ def main(options: Options) -> None:
     report([contestant.row for contestant in contestants], lineage, options)
 
 
-def competing(run: Path, numbers: tuple[int, ...], lineage: dict[str, Any]) -> list[Contestant]:
-    """The dense ancestor, then every generation masked and compacted."""
+def generations_of(options: Options, lineage: dict[str, Any]) -> tuple[int, ...]:
+    """Which generations to measure.
+
+    Raises:
+        ValueError: if the run has no such generation.
+    """
+    last = len(lineage["generations"])
+    if wrong := [number for number in options.generations if not 1 < number <= last]:
+        raise ValueError(f"--generations {wrong[0]}: expected 2 to {last}, which {options.run} has")
+    return options.generations or (last,)
+
+
+def competing(options: Options, lineage: dict[str, Any]) -> list[Contestant]:
+    """The dense ancestor, then every generation masked and compacted, by every runner at hand."""
     made = []
-    for number in (1, *numbers):
-        apply, variables, masks, image, *_ = saved(run, number)
+    on_cpu = jax.default_backend() == "cpu"
+    with_onnx = on_cpu and all(map(find_spec, NEEDED["onnx"]))
+    network = lineage.get("model", {}).get("class", "")
+    torch_too = on_cpu and network.endswith(".LeNet") and all(map(find_spec, TORCH))
+    for number in (1, *generations_of(options, lineage)):
+        apply, variables, masks, image, *_ = saved(options.run, number)
         record = lineage["generations"][number - 1]
         about = {
             "generation": number,
             "architectural_efficiency": record["architectural_efficiency"],
             "accuracy": record["accuracy"],
         }
-        masks = None if number == 1 else masks
-        name = "dense" if number == 1 else f"{record['architectural_efficiency']:.0f}x, masked"
-        made.append(contestant(name, apply, variables, masks, image, about))
-        if number > 1:
-            small = compact(apply, variables, masks, image)
-            name = name.replace("masked", "compacted")
-            made.append(contestant(name, small.apply, small.variables, None, image, about))
-            if jax.default_backend() == "cpu" and all(map(find_spec, NEEDED["onnx"])):
-                row = made[-1].row | {"name": f"{name}, onnxruntime"}
+        size = f"{record['architectural_efficiency']:.0f}x"
+        if number == 1:
+            made.append(contestant("dense", apply, variables, None, image, about))
+            if torch_too:
+                made.append(made[-1].run_by("PyTorch", in_torch(variables, image)))
+            continue
+        made.append(contestant(f"{size}, masked", apply, variables, masks, image, about))
+        for multiple in options.round_to:
+            small = compact(apply, variables, masks, image, multiple)
+            name = f"{size}, compacted" + (f" to {multiple}s" if multiple > 1 else "")
+            ours = contestant(name, small.apply, small.variables, None, image, about)
+            made.append(ours)
+            if with_onnx:
                 forward = onnxruntime(small.apply, small.variables)
-                made.append(Contestant(row["name"], forward, row))
+                made.append(ours.run_by("onnxruntime", forward))
+            if torch_too:
+                forward = in_torch(variables, image, small.report.variables)
+                made.append(ours.run_by("Torch-Pruning", forward))
     return made
+
+
+def in_torch(
+    variables: Any,  # noqa: ANN401
+    image: jax.Array,
+    report: Sequence[Variable] = (),
+) -> Callable[[jax.Array], Any]:
+    """LeNet as PyTorch runs it, with the channels that a compaction left."""
+    import torch
+    from torch_lenet import lenet, narrowed
+
+    def tensor(images: jax.Array) -> torch.Tensor:
+        return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+
+    kept = {
+        variable.path.split("/")[1]: variable.kept[-1]
+        for variable in report
+        if variable.path.endswith("/kernel") and variable.kept[-1] is not None
+    }
+    net = lenet(jax.device_get(variables["params"]), image.shape[-1]).eval()
+    net = narrowed(net, kept, tensor(image)).to(memory_format=torch.channels_last)
+    prepared: dict[int, tuple[jax.Array, torch.Tensor]] = {}
+
+    def forward(images: jax.Array) -> torch.Tensor:
+        if id(images) not in prepared:
+            prepared[id(images)] = images, tensor(images)
+        with torch.inference_mode():
+            return net(prepared[id(images)][1])
+
+    return forward
 
 
 def onnxruntime(apply: Callable[[Any, Any], Any], variables: Any) -> Callable[[Any], Any]:  # noqa: ANN401
@@ -147,6 +208,12 @@ def contestant(
     return Contestant(name, lambda images: jitted(variables, images), row)
 
 
+def runners() -> dict[str, str]:
+    """Versions of the other runners that are installed."""
+    packages = {"onnxruntime": "onnxruntime", "torch": "torch", "torch_pruning": "torch-pruning"}
+    return {name: version(p) for name, p in packages.items() if find_spec(name)}
+
+
 def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options) -> None:
     """Prints the table and writes the JSON file."""
     headings = ["", "parameters", "kMACs", "fewer MACs", "kB"]
@@ -171,7 +238,7 @@ def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options
         "command": " ".join(["python", *sys.argv]),
         "table": [headings, *cells],
         "options": asdict(options) | {"out": str(options.out), "run": str(options.run)},
-        "environment": surroundings(),
+        "environment": surroundings() | runners(),
         "trained": {"command": lineage["command"], "environment": lineage["environment"]},
         "result": rows,
     }

@@ -1,11 +1,13 @@
-"""LeNet in PyTorch, trained step by step as evojax trains it. Used by peers.py."""
+"""LeNet in PyTorch: trained step by step as evojax trains it, and cut by Torch-Pruning."""
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+import torch_pruning
 from torch import nn
 
 from evojax.data import Dataset
@@ -59,6 +61,22 @@ def lenet(params: dict[str, dict[str, np.ndarray]], inputs: int) -> nn.Sequentia
             layer = net.get_submodule(name)
             layer.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
             layer.bias.copy_(torch.tensor(params[name]["bias"]))
+    return net
+
+
+def narrowed(net: nn.Module, kept: Mapping[str, Sequence[int]], image: torch.Tensor) -> nn.Module:
+    """Cuts a network with Torch-Pruning, in place, and returns it.
+
+    Args:
+        net: the network.
+        kept: by the name of a layer, which of its outputs stay; layers that are not named do whole.
+        image: an example input.
+    """
+    for name, places in kept.items():
+        graph = torch_pruning.DependencyGraph().build_dependency(net, example_inputs=image)
+        layer = net.get_submodule(name)
+        gone = sorted(set(range(layer.weight.shape[0])) - set(places))
+        graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, idxs=gone).prune()
     return net
 
 

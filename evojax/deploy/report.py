@@ -13,11 +13,19 @@ from evojax.deploy.topology import Cut
 
 
 class Variable(NamedTuple):
-    """A variable's shape before and after; the last axis of a kernel is its layer's width."""
+    """What became of a variable; the last axis of a kernel is its layer's width.
+
+    Attributes:
+        path: its own.
+        before: its shape.
+        after: its new shape.
+        kept: for every axis the places that stay, rising; ``None`` where all do.
+    """
 
     path: str
     before: Shape
     after: Shape
+    kept: tuple[tuple[int, ...] | None, ...]
 
 
 class Whole(NamedTuple):
@@ -79,7 +87,9 @@ def describe(cut: Cut, masks: Sequence[Any]) -> Report:
     living = 0
     for path, var, mask in zip(program.paths, program.variables, masks, strict=True):
         before = shape_of(var)
-        variables.append(Variable(path, before, smaller(before, cut.kept(var))))
+        kept = cut.kept(var)
+        places = tuple(None if k is None else tuple(np.flatnonzero(k).tolist()) for k in kept)
+        variables.append(Variable(path, before, smaller(before, kept), places))
         living += math.prod(before) if mask is None else int(np.sum(mask))
         for i, axis in enumerate(cut.topology.axes[var]):
             reason = None if axis is None else atoms.reason(axis)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from evojax.data import load
+from evojax.deploy import compact
 from evojax.evolution import Settings, evolve
 from evojax.learning import linen
-from evojax.models import record
+from evojax.models import LeNet, record
 from evojax.report.readme import benchmark
 
 
@@ -46,7 +47,7 @@ def run(inference, quarters, tmp_path):
 
 
 def options(inference, run, **changes):
-    fields = {"run": run, "batches": (1, 4), "turns": 2, "seconds": 0.001}
+    fields = {"run": run, "batches": (1, 4), "turns": 2, "seconds": 0.001, "round_to": (1, 4)}
     return inference.Options(**fields | {"out": run.parent / "inference.json"} | changes)
 
 
@@ -55,7 +56,8 @@ def test_a_run_is_measured(inference, run):
     content = json.loads((run.parent / "inference.json").read_text())
     rows = {row["name"].partition(" ")[2] or "dense": row for row in content["result"]}
     ours = [row["generation"] for row in content["result"] if "onnx" not in row["name"]]
-    assert ours == [1, 2, 2, 3, 3]
+    assert ours == [1, 2, 2, 2, 3, 3, 3]
+    assert rows["compacted"]["macs"] <= rows["compacted to 4s"]["macs"] < rows["dense"]["macs"]
     assert rows["dense"]["speedup_1"] == rows["dense"]["speedup_4"] == 1.0
     assert rows["masked"]["parameters"] <= rows["compacted"]["parameters"]
     assert rows["compacted"]["macs"] < rows["dense"]["macs"]
@@ -65,12 +67,28 @@ def test_a_run_is_measured(inference, run):
 
 def test_masked_and_compacted_compute_the_same(inference, run):
     lineage = json.loads((run / "lineage.json").read_text())
-    _, masked, *others = inference.competing(run, (3,), lineage)
+    _, masked, *others = inference.competing(options(inference, run, generations=(3,)), lineage)
     images = jax.random.normal(jax.random.key(0), (5, *lineage["dataset"]["image_shape"]))
     expected = masked.forward(images)
     for other in others:  # compacted; by onnxruntime too, where it is there
         (found,) = jax.tree.leaves(other.forward(images))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_torch_pruning_cuts_the_same_channels(inference, peers):
+    image = jax.random.normal(jax.random.key(0), (3, 32, 32, 1))
+    variables = LeNet().init(jax.random.key(1), image)
+    masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), variables)
+    for layer, gone in {"conv1": [0, 5], "conv2": range(7, 30), "dense1": [63]}.items():
+        for mask in masks["params"][layer].values():
+            mask[..., gone] = False
+    small = compact(LeNet().apply, variables, masks, image)
+    theirs = inference.in_torch(variables, image, small.report.variables)
+    np.testing.assert_allclose(
+        theirs(image), small.apply(small.variables, image), rtol=1e-4, atol=1e-4
+    )
+    dense = inference.in_torch(variables, image)
+    np.testing.assert_allclose(dense(image), LeNet().apply(variables, image), rtol=1e-4, atol=1e-4)
 
 
 def test_generations_that_are_not_there_are_refused(inference, run):

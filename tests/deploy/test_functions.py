@@ -74,6 +74,9 @@ def test_variables_statistics_and_masks_are_sliced_alike(small, variables):
         "batch_stats/norm/mean": (3,), "batch_stats/norm/var": (3,),
         "params/dense/kernel": (48, 2), "params/dense/bias": (2,),
     }  # fmt: skip
+    kept = {change.path: change.kept for change in small.report.variables}
+    assert kept["params/conv/kernel"] == (None, None, None, (1, 2, 4))
+    assert kept["params/dense/bias"] == (None,)
     statistics = small.variables["batch_stats"]["norm"]["mean"]
     np.testing.assert_array_equal(statistics, variables["batch_stats"]["norm"]["mean"][LIVING])
     assert small.masks["conv"]["kernel"].shape == (3, 3, 3, 3) and small.masks["conv"]["bias"].all()
