@@ -82,13 +82,13 @@ def channels(
             "synapses ends in the output, or in an operation that is not understood"
         )
     order = np.concatenate(list(families.values()))
-    ids = np.full(len(found.atoms), -1)
+    ids = np.full(len(found.atoms), -1, np.int32)
     ids[order] = np.arange(len(order))
     ends = np.cumsum([len(members) for members in families.values()])
     return Channels(
         axes={path: tuple(_numbered(axis, ids) for axis in each) for path, each in axes.items()},
         families={
-            name: np.arange(end - len(members), end)
+            name: np.arange(end - len(members), end, dtype=np.int32)
             for (name, members), end in zip(families.items(), ends, strict=True)
         },
         prices=_prices(found, names, latency),

@@ -23,9 +23,9 @@ from evojax.genetics.search import search
 from evojax.genetics.trees import PyTree, flatten, path_hash
 
 Axis = np.ndarray
-"""Channels of the entries along an axis, int (length, factors), -1 for none. Where a reshape merged
-axes, an entry lies in several channels and is gone if one of them is; an axis without channels has
-no factors.
+"""Channels of the entries along an axis, int32 (length, factors), -1 for none. Where a reshape
+merged axes, an entry lies in several channels and is gone if one of them is; an axis without
+channels has no factors.
 """
 
 
@@ -160,8 +160,8 @@ def channel_gene(
     Returns:
         (channels,), -inf where dead.
     """
-    sums = jnp.zeros(channels.number)
-    layers = np.zeros(channels.number)
+    sums = jnp.zeros(channels.number, jnp.float32)
+    layers = np.zeros(channels.number, np.float32)
     for path, role in plan.roles.items():
         if isinstance(role, Synapses):
             for axis, ids in enumerate(channels.axes[path]):
@@ -171,17 +171,37 @@ def channel_gene(
                     along = strengths.clusters[0].reshape(-1)
                     along = jnp.where(along > -jnp.inf, along, 0.0)
                     for factor in ids.T:
-                        each = jnp.zeros(channels.number)
+                        each = jnp.zeros(channels.number, jnp.float32)
                         each = each.at[_places(factor, channels)].add(along, mode="drop")
                         sums += each / _positive(jnp.max(jnp.abs(each)))
                         layers[np.unique(factor[factor >= 0])] += 1
     mean = sums / np.maximum(layers, 1)
     rows = _rows(channels)
     most = jnp.max(_padded(jnp.abs(mean), rows, 0.0), axis=1)
-    units = jnp.zeros(channels.number).at[_places(rows, channels)].set(most[:, None], mode="drop")
+    units = (
+        jnp.zeros(channels.number, jnp.float32)
+        .at[_places(rows, channels)]
+        .set(most[:, None], mode="drop")
+    )
     strength = jnp.where(living, mean, -jnp.inf)
-    zero = jnp.zeros(())
+    zero = jnp.zeros((), jnp.float32)
     return encoding.probabilities(Strengths((strength,), zero, (units,), zero + 1)).clusters[0]
+
+
+class ChannelDraw(NamedTuple):
+    """Which channels live, and how it came about.
+
+    Attributes:
+        alive: bool (channels,).
+        log_f: log F of the channels, float32 scalar.
+        capped: whether more were drawn than the budget allows, and cut back to it.
+        rescued: int32, number of families that the floor kept from dying out.
+    """
+
+    alive: jax.Array
+    log_f: jax.Array
+    capped: jax.Array
+    rescued: jax.Array
 
 
 def draw_channels(
@@ -192,7 +212,7 @@ def draw_channels(
     kinds: int,
     channels: Channels,
     environment: Environment,
-) -> tuple[jax.Array, jax.Array]:
+) -> ChannelDraw:
     """Draws which channels live.
 
     Args:
@@ -203,9 +223,6 @@ def draw_channels(
         kinds: how many kinds of clusters are drawn within channels.
         channels: of the network.
         environment: how many may live. Of each family `min_clusters` do.
-
-    Returns:
-        Which live, bool (channels,), and log F.
     """
     cost = functools.partial(spent, channels=channels, currency=environment.currency)
     before = cost(parent)
@@ -231,8 +248,54 @@ def draw_channels(
     few = min(environment.min_clusters, rows.shape[1])
     nearest = -jax.lax.top_k(-margins, few)[0]
     last = jnp.max(jnp.where(nearest < jnp.inf, nearest, -jnp.inf), axis=1)
-    bounds = jnp.maximum(threshold, jnp.nextafter(last, jnp.inf))
-    return living(bounds[:, None]), log_f
+    lowest = jnp.nextafter(last, jnp.inf)
+    bounds = jnp.maximum(threshold, lowest)
+    rescued = jnp.sum(lowest > threshold, dtype=jnp.int32)
+    return ChannelDraw(living(bounds[:, None]), log_f, threshold < 0.0, rescued)
+
+
+def connected(
+    alive: jax.Array,
+    log: jax.Array,
+    genes: Sequence[Gene],
+    plan: Layout,
+    channels: Channels,
+) -> tuple[jax.Array, jax.Array]:
+    """Keeps layers from dying because no living synapse has both its channels.
+
+    Of such a layer the channels of the likeliest synapse live, beyond the budget if need be.
+
+    Args:
+        alive: which channels were drawn, bool (channels,).
+        log: log-probabilities of the channels.
+        genes: of the groups.
+        plan: the parameters' roles.
+        channels: of the network.
+
+    Returns:
+        Which channels live, and the number of layers that were kept, int32.
+    """
+    padded = jnp.append(log, 0.0)  # Where -1 looks.
+    rescued = jnp.int32(0)
+    kept = alive
+    for group, gene in zip(plan.groups, genes, strict=True):
+        for member, path in enumerate(group.paths):
+            if not isinstance(plan.roles[path], Synapses):
+                continue
+            odds = opened = gene.synapses[member]
+            axes = channels.axes[path]
+            for axis, ids in enumerate(axes):
+                end = jnp.sum(padded[ids], axis=1)
+                odds += end.reshape([-1 if i == axis else 1 for i in range(len(axes))])
+            for living in open_to(alive, channels, path):
+                opened = jnp.where(living, opened, -jnp.inf)
+            cut = (jnp.max(odds) > -jnp.inf) & (jnp.max(opened) == -jnp.inf)
+            rescued += cut
+            likeliest = jnp.unravel_index(jnp.argmax(odds), odds.shape)
+            for ids, place in zip(axes, likeliest, strict=True):
+                ends = jnp.asarray(_places(ids, channels))[place]
+                kept = kept.at[ends].max(cut, mode="drop")
+    return kept, rescued
 
 
 def open_to(alive: jax.Array, channels: Channels, path: str) -> list[jax.Array]:
@@ -268,13 +331,13 @@ def within(gene: Gene, paths: Sequence[str], alive: jax.Array, channels: Channel
 
 def _places(ids: np.ndarray, channels: Channels) -> np.ndarray:
     """Where to put what belongs to these channels; behind the end, where it is dropped, for -1."""
-    return np.where(ids < 0, channels.number, ids)
+    return np.where(ids < 0, np.int32(channels.number), ids)
 
 
 def _rows(channels: Channels) -> np.ndarray:
     """The families as rows of one table, -1 where a family has fewer."""
     width = max((len(members) for members in channels.families.values()), default=1)
-    rows = np.full((len(channels.families), width), -1)
+    rows = np.full((len(channels.families), width), -1, np.int32)
     for row, members in zip(rows, channels.families.values(), strict=True):
         row[: len(members)] = members
     return rows

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evojax.genetics.encoding import Gene
+from evojax.genetics.encoding import Encoding, Gene
 from evojax.genetics.reduction import count, total
 from evojax.genetics.search import search
 
@@ -130,6 +130,12 @@ def constant(
     name = f"constant({_told(each, synapses)})"
     share = math.prod(each) * synapses
     return Environment(name, each, synapses, share, None, False, False, min_clusters)
+
+
+def kinds_of_shares(encoding: Encoding, environment: Environment) -> int:
+    """How many kinds of clusters the environment has a share for."""
+    kinds = len(encoding.cluster)
+    return kinds - ("channel" in encoding.cluster and environment.currency is not None)
 
 
 def portions(

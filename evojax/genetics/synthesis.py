@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,62 +14,18 @@ from evojax.genetics.channels import (
     Channels,
     channel_gene,
     check_channels,
+    connected,
     draw_channels,
     living_channels,
     open_to,
     within,
 )
-from evojax.genetics.clusters import (
-    Group,
-    Layout,
-    Rule,
-    Synapses,
-    check_masks,
-    default_rule,
-    layout,
-)
+from evojax.genetics.clusters import Group, Layout, Rule, check_masks, default_rule, layout
+from evojax.genetics.drawing import Draw, Parent, draw_offspring, stacked
 from evojax.genetics.encoding import LARGEST, Dna, Encoding, Gene
-from evojax.genetics.environment import (
-    Environment,
-    factors,
-    portions,
-    require_share,
-    share_of,
-)
+from evojax.genetics.environment import Environment, kinds_of_shares, portions, require_share
 from evojax.genetics.mating import Mating
-from evojax.genetics.reduction import count
-from evojax.genetics.sampling import (
-    cap,
-    floor,
-    log_margins,
-    ranked_log_margins,
-    synapse_log_margins,
-    thin,
-    words,
-)
-from evojax.genetics.trees import PyTree, flatten, path_hash
-
-LARGEST_LOG = 88.0
-"""About the logarithm of float32's largest number."""
-
-
-class Draw(NamedTuple):
-    """An offspring's architecture and how it came about.
-
-    Attributes:
-        masks: PyTree of bool arrays in the parameters' shapes, ``None`` where nothing is pruned.
-        cluster_factor: F_c of Eq. 3, float32 scalar; where clusters nest, (kinds,), the outermost
-            kind first.
-        synapse_factor: F_s of Eq. 3, float32 scalar.
-        capped: whether the draw exceeded the budget and was cut back to it.
-        rescued: int32, number of parameters that the floor of clusters kept from dying out.
-    """
-
-    masks: PyTree
-    cluster_factor: jax.Array
-    synapse_factor: jax.Array
-    capped: jax.Array
-    rescued: jax.Array
+from evojax.genetics.trees import PyTree, flatten
 
 
 class Synthesis(NamedTuple):
@@ -84,7 +39,8 @@ class Synthesis(NamedTuple):
         draw: ``(key, params, masks, share=None) -> Draw``: as `offspring`, with the record of the
             draw, and with another share of the parent to leave than the environment's (a scalar in
             (0, 1], of the same currency) where resources change from generation to generation (R_g
-            in Chung et al. 2018, Eq. 1); only a `budget` heeds it.
+            in Chung et al. 2018, Eq. 1). A `budget` and a ranked encoding heed it. ValueError if it
+            is out of range, but for a JAX array: its value is on the device.
         layout: ``(params) -> Layout``, the role of every parameter.
     """
 
@@ -176,17 +132,23 @@ def synthesis(
         genes, marks = _inherited(params, masks, plan, encoding, mating)
         parent = Parent(genes, marks, jax.tree.structure(masks, is_leaf=lambda mask: mask is None))
         if channels is None:
-            return _draw(key, parent, allowed, plan, encoding, environment)
+            return draw_offspring(key, parent, allowed, plan, encoding, environment)
         log, living = _channels_of(params, masks, plan, encoding, channels)
         kinds = len(genes[0].clusters)
-        alive, log_f = draw_channels(key, log, living, allowed, kinds, channels, environment)
+        drawn = draw_channels(key, log, living, allowed, kinds, channels, environment)
+        alive, rescued = connected(drawn.alive, log, genes, plan, channels)
         left = _left(parent, alive, plan, channels)
         whole = parent.synapses(plan)
         if environment.currency is not None:  # It is spent; other shares are of what is left.
             allowed = math.prod(environment.clusters) * environment.synapses
             whole = left.synapses(plan)
         number = whole[0] + whole[1]
-        return _draw(key, left, allowed, plan, encoding, environment, number, (log_f,))
+        draw = draw_offspring(
+            key, left, allowed, plan, encoding, environment, number, (drawn.log_f,)
+        )
+        return draw._replace(
+            capped=draw.capped | drawn.capped, rescued=draw.rescued + drawn.rescued + rescued
+        )
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
         check_masks(params, masks, plan_of(_one(params, mating)))
@@ -217,7 +179,7 @@ def check_together(encoding: Encoding, environment: Environment) -> None:
             f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
             f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
         )
-    portions(environment, _kinds_of_shares(encoding, environment), environment.share)
+    portions(environment, kinds_of_shares(encoding, environment), environment.share)
 
 
 def _require_channels(
@@ -246,12 +208,6 @@ def _require_channels(
         )
 
 
-def _kinds_of_shares(encoding: Encoding, environment: Environment) -> int:
-    """How many kinds of clusters the environment has a share for."""
-    kinds = len(encoding.cluster)
-    return kinds - ("channel" in encoding.cluster and environment.currency is not None)
-
-
 def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
     for path, leaf in leaves.items():
         if plan.roles[path] is None or isinstance(leaf, jax.core.Tracer):
@@ -262,12 +218,6 @@ def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
                 "expected the weights of a trained network. Train it again, with a lower "
                 "learning rate."
             )
-
-
-def _stack(leaves: Mapping[str, jax.Array], group: Group) -> jax.Array:
-    """A group's members on a new first axis; one alone is not copied."""
-    members = [leaves[path] for path in group.paths]
-    return jnp.stack(members) if len(members) > 1 else jnp.asarray(members[0])[None]
 
 
 def _one(params: PyTree, mating: Mating | None) -> PyTree:
@@ -298,7 +248,9 @@ def _inherited(
     marks, _ = flatten(masks)
     genes = []
     for group in plan.groups:
-        genes.append(_encode(encoding, mating, group, _stack(leaves, group), _stack(marks, group)))
+        genes.append(
+            _encode(encoding, mating, group, stacked(leaves, group), stacked(marks, group))
+        )
     if mating is not None:
         for path in plan.followers:
             marks[path] = mating.shared(marks[path])
@@ -328,30 +280,6 @@ def _encode(
     return jax.vmap(gene)(weights, masks)
 
 
-class Parent(NamedTuple):
-    """What offspring are drawn from.
-
-    Attributes:
-        genes: the groups' log-probabilities.
-        marks: masks of what may live, by path.
-        structure: of the masks.
-    """
-
-    genes: Sequence[Gene]
-    marks: Mapping[str, Any]
-    structure: Any
-
-    def synapses(self, plan: Layout) -> tuple[jax.Array, jax.Array]:
-        """How many are drawn, and how many are not but live with their channel (biases)."""
-        drawn = count(*[_stack(self.marks, group) for group in plan.groups])
-        undrawn = [
-            self.marks[path]
-            for path, role in plan.followers.items()
-            if role.counted and not role.sampled
-        ]
-        return drawn, count(jnp.concatenate(undrawn)) if undrawn else jnp.int32(0)
-
-
 def _channels_of(
     params: PyTree, masks: PyTree, plan: Layout, encoding: Encoding, channels: Channels
 ) -> tuple[jax.Array, jax.Array]:
@@ -374,114 +302,3 @@ def _left(parent: Parent, alive: jax.Array, plan: Layout, channels: Channels) ->
         for path, mask in parent.marks.items()
     }
     return Parent(genes, marks, parent.structure)
-
-
-def _draw(
-    key: jax.Array,
-    parent: Parent,
-    share: float | jax.Array,
-    plan: Layout,
-    encoding: Encoding,
-    environment: Environment,
-    whole: jax.Array | None = None,
-    outer: tuple[jax.Array, ...] = (),
-) -> Draw:
-    """Draws an offspring.
-
-    Args:
-        key: of the draw.
-        parent: what it is drawn from.
-        share: the share of synapses to leave.
-        plan: the parameters' roles.
-        encoding: whether there is a ranking in place of a draw, and clusters.
-        environment: the rest.
-        whole: of what number of synapses it is the share; by default the parent's.
-        outer: log F of what was drawn before.
-    """
-    genes, marks = parent.genes, parent.marks
-    drawn, undrawn = parent.synapses(plan)
-    whole = drawn + undrawn if whole is None else whole
-    log_fcs, log_fs = (jnp.float32(0.0),) * len(genes[0].clusters), jnp.float32(0.0)
-    if not encoding.ranked:
-        kinds = _kinds_of_shares(encoding, environment)
-        shares = portions(environment, kinds, share)[kinds - len(log_fcs) :]
-        target = share * whole - undrawn
-        clustered = encoding.clustered
-        log_fcs, log_fs = factors(environment, genes, shares, drawn, target, clustered)
-    limit = jnp.maximum(share_of(whole, share) - undrawn, 0)
-    seeds = _seeds(key, plan.groups, len(log_fcs) + 1)
-    pairs = list(zip(seeds, genes, strict=True))
-    owns: list[Callable[[], jax.Array] | None] = [None] * len(pairs)
-    if encoding.ranked:
-        margins = ranked_log_margins(seeds, genes, limit)
-    else:
-        margins = [log_margins(*pair, log_fcs, log_fs) for pair in pairs]
-        owns = [functools.partial(synapse_log_margins, *pair, log_fs) for pair in pairs]
-    capped = environment.capped or encoding.ranked
-    threshold = cap(margins, limit) if capped else jnp.float32(0.0)
-    alive, rescued = _survivors(margins, owns, threshold, marks, plan, environment.min_clusters)
-    cluster_factors = [_factor(log_fc) for log_fc in (*outer, *log_fcs)]
-    return Draw(
-        masks=jax.tree.unflatten(parent.structure, [alive.get(path) for path in marks]),
-        cluster_factor=jnp.stack(cluster_factors) if cluster_factors[1:] else cluster_factors[0],
-        synapse_factor=_factor(log_fs),
-        capped=(threshold < 0.0) & (not encoding.ranked),
-        rescued=rescued,
-    )
-
-
-def _factor(log: jax.Array) -> jax.Array:
-    return jnp.exp(jnp.minimum(log, LARGEST_LOG))
-
-
-def _seeds(key: jax.Array, groups: Sequence[Group], draws: int) -> list[jax.Array]:
-    """Random words of every group's members: from their paths, all at once to compile once."""
-    hashes = [path_hash(path) for group in groups for path in group.paths]
-    ends = itertools.accumulate(len(group.paths) for group in groups)
-    return jnp.split(words(key, jnp.array(hashes, jnp.uint32), draws), list(ends)[:-1])
-
-
-def _surviving(
-    margin: jax.Array,
-    own: Callable[[], jax.Array] | None,
-    bounds: jax.Array,
-    threshold: jax.Array,
-    axes: tuple[int, ...],
-) -> jax.Array:
-    """Masks of a group: what its floor lifts above the threshold is thinned by its own draws."""
-    limits = bounds.reshape(-1, *[1] * (margin.ndim - 1))
-    if own is None or not axes:  # A ranking, or synapses that are their own clusters.
-        return margin < limits
-    return jax.lax.cond(
-        jnp.any(bounds > threshold),
-        lambda: thin(margin, own(), limits, threshold, axes),
-        lambda: margin < limits,
-    )
-
-
-def _survivors(
-    margins: Sequence[jax.Array],
-    owns: Sequence[Callable[[], jax.Array] | None],
-    threshold: jax.Array,
-    marks: Mapping[str, jax.Array],
-    plan: Layout,
-    min_clusters: int,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Masks of all parameters, and the number of those that the floor kept from dying out."""
-    alive: dict[str, jax.Array] = {}
-    channels: dict[str, jax.Array] = {}
-    rescued = jnp.int32(0)
-    for group, margin, own in zip(plan.groups, margins, owns, strict=True):
-        bounds = jnp.broadcast_to(threshold, len(group.paths))
-        nearest = jnp.min(margin, axis=tuple(range(1, margin.ndim - 1)))
-        if isinstance(plan.roles[group.paths[0]], Synapses):  # A layer may lose every bias.
-            lowest = floor(margin, nearest, group.axes, min_clusters)
-            rescued += jnp.sum(lowest > bounds, dtype=jnp.int32)
-            bounds = jnp.maximum(lowest, bounds)
-        survives = _surviving(margin, own, bounds, threshold, group.axes)
-        living = nearest < bounds[:, None]
-        alive |= {path: survives[index] for index, path in enumerate(group.paths)}
-        channels |= {path: living[index] for index, path in enumerate(group.paths)}
-    for path, role in plan.followers.items():  # A bias dies with its output channel.
-        alive[path] = channels[role.of] & (alive[path] if role.sampled else marks[path])
-    return alive, rescued

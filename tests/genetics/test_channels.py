@@ -152,6 +152,30 @@ def test_every_family_keeps_its_last_channels():
             assert alive[members].sum() == 2
 
 
+def test_what_the_cap_and_the_floor_did_is_recorded():
+    keys = jax.random.split(KEY, 64)
+    draws = {}
+    for share in (0.5, 1e-4):
+        evolve = evolving(evojax.budget(macs=share))
+        masks = evolve.ancestor(PARAMS)
+        draws[share] = jax.vmap(evolve.draw, in_axes=(0, None, None))(keys, PARAMS, masks)
+    assert 8 < draws[0.5].capped.sum() < 56
+    assert np.all(draws[1e-4].rescued >= len(CHANNELS.families))
+
+
+@pytest.mark.parametrize("cluster", ["channel", ("channel", "kernel")])
+def test_no_layer_dies_for_want_of_a_synapse_between_living_channels(cluster):
+    evolve = evolving(evojax.budget(macs=0.3), cluster)
+    masks = jax.tree.map(jnp.asarray, evolve.ancestor(PARAMS))
+    masks["block"]["kernel"] &= jnp.eye(8, dtype=bool)
+    masks["dense"]["kernel"] &= jnp.arange(32)[:, None] % 12 == jnp.arange(12)
+    params = evojax.apply_masks(PARAMS, masks)
+    draws = jax.vmap(evolve.draw, in_axes=(0, None, None))(jax.random.split(KEY, 64), params, masks)
+    for layer, leaves in draws.masks.items():
+        assert np.all(leaves["kernel"].reshape(64, -1).any(1)), layer
+    assert 0 < np.sum(draws.rescued > 0) < 64
+
+
 def test_shares_within_living_channels_are_left():
     within = evojax.budget(macs=0.7, clusters=0.8, synapses=0.9)
     evolve = evolving(within, cluster=("channel", "kernel"))
@@ -200,11 +224,16 @@ def test_nested_clusters_have_a_factor_each():
     assert np.all(np.abs(lived - expected) < 5 * np.sqrt(expected / number) + 1e-3)
 
 
-def test_offspring_are_subsets_and_one_program_serves_all_generations():
+def test_offspring_are_subsets_and_one_program_serves_all_generations(compilations):
     evolve = evolving(evojax.budget(macs=0.8), cluster=("channel", "kernel"))
     masks = evolve.ancestor(PARAMS)
-    for generation in range(4):
-        child = evolve.offspring(jax.random.fold_in(KEY, generation), PARAMS, masks)
+    keys = [jax.random.key(generation) for generation in range(4)]
+    children = [evolve.offspring(keys[0], PARAMS, masks)]
+    with compilations() as count:
+        for key in keys[1:]:
+            children.append(evolve.offspring(key, PARAMS, children[-1]))
+        assert count() == 0
+    for child in children:
         for mother, daughter in zip(jax.tree.leaves(masks), jax.tree.leaves(child), strict=True):
             assert not np.any(daughter & ~mother)
         assert alive_in(evolve, child).sum() < alive_in(evolve, masks).sum()
@@ -256,3 +285,16 @@ def test_offspring_are_subsets_and_one_program_serves_all_generations():
 def test_what_does_not_go_together_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_where_jax_computes_in_64_bits_the_draw_is_the_same():
+    def draw():
+        evolve = evolving(evojax.budget(macs=0.5), cluster=("channel", "kernel"))
+        masks = evolve.ancestor(PARAMS)
+        assert evolve.dna(PARAMS, masks).channels.dtype == jnp.float32
+        return evolve.draw(KEY, PARAMS, masks)
+
+    expected = draw()
+    with jax.enable_x64(True):
+        found = draw()
+    assert jax.tree.all(jax.tree.map(np.array_equal, found.masks, expected.masks))
