@@ -34,7 +34,8 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> int:
     """Saves a network whole or not at all: it is written beside its place and moved there.
 
     Returns:
-        The network's `fingerprint`.
+        Its fingerprint, CRC-32 of all arrays with their paths, shapes and dtypes: which network it
+        is.
 
     Raises:
         CheckpointError: if it could not be written (a full disk, say); what was saved before stays.
@@ -60,7 +61,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> int:
             f"generation {generation} could not be saved in {place}: {error}. The generations "
             "before it are intact; make room or grant access, and run the same command again."
         ) from error
-    return _crc32(arrays)
+    return _fingerprint(arrays)
 
 
 def _require_ours(place: Path) -> None:
@@ -76,22 +77,23 @@ def _require_room(place: Path, tree: dict[str, Any]) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def fingerprint(network: Network) -> int:
-    """CRC-32 of all arrays with their paths, shapes and dtypes: which network it is."""
-    return _crc32(_manifest(_tree(network)))
-
-
-def restore(run: str | os.PathLike[str], generation: int, like: Network | None = None) -> Network:
+def restore(
+    run: str | os.PathLike[str],
+    generation: int,
+    like: Network | None = None,
+    crc32: int | None = None,
+) -> Network:
     """Reads a generation's network: nested dicts of NumPy arrays, ``None`` where never pruned.
 
     Args:
         run: the run's folder.
         generation: its number.
         like: a network, or its shapes, of the structure, shapes and dtypes that it must have.
+        crc32: the fingerprint that it must have: what `save` returned, and the record notes.
 
     Raises:
-        CheckpointError: if it is missing, differs from what its manifest says was saved, or is not
-            like `like`.
+        CheckpointError: if it is missing, differs from what its manifest says was saved, is not
+            like `like`, or is another network than the recorded one.
     """
     place = folder(run, generation).absolute()
     try:
@@ -127,7 +129,19 @@ def restore(run: str | os.PathLike[str], generation: int, like: Network | None =
     params = tree["params"]
     masks = _fill(params, tree.get("masks", {}))
     network = Network(params, tree.get("batch_stats", {}), masks)
-    return network if like is None else _fit(network, like, place)
+    if like is not None:
+        network = _fit(network, like, place)
+    if crc32 is not None and crc32 != _fingerprint(found):
+        raise unrecorded(run, generation)
+    return network
+
+
+def unrecorded(run: str | os.PathLike[str], generation: int) -> CheckpointError:
+    """The error of a whole network that is not the one of the run's record."""
+    return CheckpointError(
+        f"generation {generation} in {run} is not the network of lineage.json. Put the folder back "
+        "from a copy, or start a new run in another one with --out."
+    )
 
 
 def _fit(network: Network, like: Network, place: Path) -> Network:
@@ -184,7 +198,7 @@ def _manifest(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _crc32(arrays: dict[str, dict[str, Any]]) -> int:
+def _fingerprint(arrays: dict[str, dict[str, Any]]) -> int:
     return zlib.crc32(json.dumps(arrays, sort_keys=True).encode())
 
 

@@ -44,8 +44,8 @@ def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
         generation: its number; the last by default.
 
     Raises:
-        ValueError: if the folder holds no run, no such generation, a damaged one, or a network that
-            evojax does not ship.
+        ValueError: if the folder holds no run, no such generation, a damaged one, another network
+            than the recorded one, or a network that evojax does not ship.
     """
     lineage = read_lineage(run)
     finished = len(lineage["generations"])
@@ -59,7 +59,8 @@ def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
             f"more notes it, and trains nothing: {lineage['command']}"
         )
     module = rebuilt(model)
-    network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number))
+    crc32 = lineage["generations"][number - 1].get("crc32")
+    network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number, crc32=crc32))
     variables = {"params": network.params, "batch_stats": network.batch_stats}
     image = jnp.zeros((1, *shape))
     return Saved(module.apply, variables, network.masks, image, number, lineage)

@@ -145,11 +145,21 @@ def test_a_network_must_be_like_the_one_that_is_asked_for(saved):
             restore(saved, 1, other)
 
 
+def test_what_a_network_must_be_is_told_by_what_saving_it_returned(tmp_path):
+    networks = a_network(0), a_network(1)
+    crcs = [save(tmp_path, number, network) for number, network in enumerate(networks, 1)]
+    assert crcs == [save(tmp_path, 9, network) for network in networks]
+    for number in (1, 2):
+        identical(restore(tmp_path, number, crc32=crcs[number - 1]), networks[number - 1])
+        with pytest.raises(CheckpointError, match=f"{number} in .* is not the network of lineage"):
+            restore(tmp_path, number, crc32=crcs[2 - number])
+
+
 def test_a_structure_of_lists_comes_back_in_that_structure(tmp_path):
     arrays = [np.full(2, i, np.float32) for i in range(12)]  # "10" sorts before "2".
     network = Network(arrays, {}, [None] * 12)
-    save(tmp_path, 1, network)
-    identical(restore(tmp_path, 1, network), network)
+    crc32 = save(tmp_path, 1, network)
+    identical(restore(tmp_path, 1, network, crc32), network)
 
 
 class FullDisk:
