@@ -93,7 +93,7 @@ def check_seen(dataset: Dataset) -> None:
         )
 
 
-def stratified(labels: np.ndarray, share: float) -> np.ndarray:
+def stratified(labels: np.ndarray, share: float, leave: int = 0) -> np.ndarray:
     """Picks a fixed share of every class, spread evenly over the order of its examples.
 
     No random numbers are involved, so the same examples come out with any seed and any version
@@ -102,6 +102,7 @@ def stratified(labels: np.ndarray, share: float) -> np.ndarray:
     Args:
       labels: ``(N,)`` integers.
       share: in (0, 1]; each class gives ``round(share * its size)`` examples, at least one.
+      leave: how many examples each class keeps, if it has so many; of a smaller one none is picked.
 
     Returns:
       The picked indices, ascending.
@@ -109,6 +110,6 @@ def stratified(labels: np.ndarray, share: float) -> np.ndarray:
     picked = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = max(1, round(share * len(members)))
-        picked.append(members[np.arange(count) * len(members) // count])
+        count = max(0, min(max(1, round(share * len(members))), len(members) - leave))
+        picked.append(members[np.arange(count) * len(members) // max(count, 1)])
     return np.sort(np.concatenate(picked))

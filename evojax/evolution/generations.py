@@ -80,7 +80,7 @@ def evolve(
     check_model(model, dataset)
     watch(RunStarted(memory_of(settings, model, dataset)))
     world = make_world(settings, model, dataset, watch)
-    about = data_record(dataset, world)
+    about = data_record(settings, dataset)
     with open_run(out, config, about) as lineage:
         if lineage is None:
             command = command or " ".join(sys.argv)

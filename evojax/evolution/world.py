@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax.data import Dataset
+from evojax.data.dataset import stratified
 from evojax.deploy import channels
 from evojax.evolution.events import Watch
 from evojax.evolution.settings import Settings
@@ -123,12 +124,7 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
     images, labels = dataset.train
-    held = _held_out(labels, settings.held_out)
-    if settings.held_out > 0 and not held.any():
-        raise ValueError(
-            f"holdout is {settings.held_out:g}, but no class of {dataset.name} has two training "
-            "images: expected at least one to hold out and one to train on"
-        )
+    held = held_out(settings, dataset)
     train = on_device(images[~held], labels[~held])
     # Fails here, before any work, if the recipe's augmentation does not fit the images.
     sample = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
@@ -180,35 +176,47 @@ def _efficiency(
     return lambda masks: whole / max(float(size(masks)), 1.0)
 
 
-def _held_out(labels: np.ndarray, share: float) -> np.ndarray:
-    """Which training images are held out: the same share of every class, the same in every run.
+def held_out(settings: Settings, dataset: Dataset) -> np.ndarray:
+    """Which training images are held out, bool (N,): the same share of every class, in every run.
 
     Of every class at least one image is left to train on.
+
+    Raises:
+        ValueError: if images are to be held out, but no class can spare one.
     """
+    labels = dataset.train.labels
     held = np.zeros(len(labels), bool)
-    if share > 0:
-        generator = np.random.default_rng(0)
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            count = min(max(1, round(share * len(members))), len(members) - 1)
-            held[generator.permutation(members)[:count]] = True
+    if settings.held_out > 0:
+        held[stratified(labels, settings.held_out, leave=1)] = True
+        if not held.any():
+            raise ValueError(
+                f"holdout is {settings.held_out:g}, but no class of {dataset.name} has two "
+                "training images: expected at least one to hold out and one to train on"
+            )
     return held
 
 
-def data_record(dataset: Dataset, world: World) -> dict[str, Any]:
-    """What the record says of the images, with a checksum that tells other ones apart."""
+def data_record(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What the record says of the images, with checksums that tell other ones apart.
+
+    Raises:
+        ValueError: as `held_out`.
+    """
     checksum = 0
     for array in (*dataset.train, *dataset.test):
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return {
+    held = held_out(settings, dataset)
+    record = {
         "name": dataset.name,
-        "train": len(world.train.labels),
-        "holdout": 0 if world.holdout is None else len(world.holdout.labels),
-        "test": len(world.test.labels),
+        "train": int(np.sum(~held)),
+        "holdout": int(np.sum(held)),
+        "test": len(dataset.test.labels),
         "classes": dataset.classes,
-        "image_shape": list(world.shape),
+        "image_shape": list(dataset.train.images.shape[1:]),
         "crc32": checksum,
     }
+    # Which ones are held out, too: a lineage must never train on images that chose its members.
+    return record | ({"holdout_crc32": zlib.crc32(held.tobytes())} if held.any() else {})
 
 
 def compacted_cost(masks: PyTree, world: World) -> dict[str, int]:

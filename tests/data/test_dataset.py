@@ -55,3 +55,5 @@ def test_stratified_takes_the_share_of_every_class_evenly():
     np.testing.assert_array_equal(picked, [0, 2, 4, 6, 8, 10, 12, 14])
     np.testing.assert_array_equal(stratified(labels, 1.0), np.arange(15))
     assert len(stratified(labels, 1e-9)) == 3  # one of each class at the least
+    np.testing.assert_array_equal(stratified(labels, 0.5, leave=3), [0, 2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(stratified(labels, 1.0, leave=10), [])

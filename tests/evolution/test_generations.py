@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from evojax.data import Dataset, Split
 from evojax.evolution import (
     EpochFinished,
     GenerationFinished,
     GenerationStarted,
     RunFinished,
+    RunFolderError,
     RunStarted,
     Settings,
     checkpoints,
@@ -304,17 +306,26 @@ def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
 
 
 def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
-    labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3])
-    held = world._held_out(labels, 0.2)
-    assert [int(held[labels == label].sum()) for label in range(4)] == [2, 1, 1, 0]
-    assert np.array_equal(held, world._held_out(labels, 0.2))
-    assert not world._held_out(labels, 0.0).any()
-    assert [int(world._held_out(labels, 0.99)[labels == n].sum()) for n in range(4)] == [
-        9,
-        4,
-        1,
-        0,
-    ]
+    labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3], np.int32)
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    few = Dataset("few", 4, Split(images, labels), Split(images, labels))
+
+    def held(share):
+        return np.flatnonzero(world.held_out(with_(holdout=share), few)).tolist()
+
+    # Spelled out: they must be the same with any version of any library.
+    assert held(0.2) == [0, 5, 10, 15]
+    assert held(0.99) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15]
+    assert held(0.0) == []
+
+
+def test_a_run_goes_on_with_the_images_held_out_that_were(dense, dataset, tmp_path, monkeypatch):
+    settings = with_(generations=1, holdout=0.25)
+    evolve(settings, dense, dataset, tmp_path)
+    others = lambda *_: np.arange(64) < 16  # noqa: E731
+    monkeypatch.setattr(world, "held_out", others)
+    with pytest.raises(RunFolderError, match="holdout_crc32: "):
+        evolve(settings, dense, dataset, tmp_path)
 
 
 @pytest.mark.parametrize("heredity", ["newborn", "rewind"])
