@@ -69,7 +69,6 @@ class Encoding(NamedTuple):
     """How a parent's weights become the probabilities of its offspring's synapses.
 
     Attributes:
-        name: what tables and figures call it.
         cluster: kinds of clusters (see `evojax.genetics.clusters`), the outermost first.
         strengths: ``(weights, mask, levels) -> Strengths`` of one parameter; levels are the axes
             that a cluster spans, kind by kind.
@@ -79,7 +78,6 @@ class Encoding(NamedTuple):
             factor and the environment's whole share is the synapses' (Eq. 2 in place of Eq. 3).
     """
 
-    name: str
     cluster: tuple[str, ...]
     strengths: Callable[[jax.Array, jax.Array, Levels], Strengths]
     probabilities: Callable[[Strengths], Gene]
@@ -138,7 +136,7 @@ def cluster_driven(
             _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
         )
 
-    return Encoding("cluster_driven", kinds, strengths, probabilities)
+    return Encoding(kinds, strengths, probabilities)
 
 
 def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> Encoding:
@@ -161,7 +159,7 @@ def synapse_driven(selection_pressure: float = 1.0, *, signed: bool = False) -> 
             _log_probability(strengths.synapses, strengths.synapse_unit, selection_pressure),
         )
 
-    return Encoding("synapse_driven", ("synapse",), strengths, probabilities, clustered=False)
+    return Encoding(("synapse",), strengths, probabilities, clustered=False)
 
 
 def random(cluster: Clusters = "synapse") -> Encoding:
@@ -179,7 +177,7 @@ def random(cluster: Clusters = "synapse") -> Encoding:
     def probabilities(strengths: Strengths) -> Gene:
         return Gene(tuple(map(_certain, strengths.clusters)), _certain(strengths.synapses))
 
-    return Encoding("random", kinds, strengths, probabilities, clustered=kinds != ("synapse",))
+    return Encoding(kinds, strengths, probabilities, clustered=kinds != ("synapse",))
 
 
 def magnitude() -> Encoding:
@@ -199,9 +197,7 @@ def magnitude() -> Encoding:
         alive = strengths.synapses > -jnp.inf
         return Gene(tuple(map(_certain, strengths.clusters)), jnp.where(alive, logs, -jnp.inf))
 
-    return Encoding(
-        "magnitude", ("synapse",), strengths, probabilities, ranked=True, clustered=False
-    )
+    return Encoding(("synapse",), strengths, probabilities, ranked=True, clustered=False)
 
 
 def _require_pressure(selection_pressure: float) -> None:

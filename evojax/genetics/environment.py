@@ -32,7 +32,6 @@ class Environment(NamedTuple):
     """What the surroundings of a generation allow.
 
     Attributes:
-        name: how it was made, for records.
         clusters: share of the clusters of each kind, or one for all kinds together; or factors.
         synapses: share of the synapses within them; or their factor.
         share: what an offspring keeps of its parent, in (0, 1], counted in `currency`.
@@ -42,7 +41,6 @@ class Environment(NamedTuple):
         min_clusters: how many clusters a layer keeps, whatever is drawn.
     """
 
-    name: str
     clusters: tuple[float, ...]
     synapses: float
     share: float
@@ -110,9 +108,7 @@ def budget(
     each = _require(clusters, synapses, min_clusters)
     currency, share = next(iter(named.items()), (None, math.prod(each) * synapses))
     require_share(currency or "share", share)
-    cost = f"{currency}={share:g}, " if currency else ""
-    name = f"budget({cost}{_told(each, synapses)})"
-    return Environment(name, each, synapses, share, currency, True, True, min_clusters)
+    return Environment(each, synapses, share, currency, True, True, min_clusters)
 
 
 def constant(
@@ -127,9 +123,8 @@ def constant(
         ValueError: if a factor lies outside (0, 1] or `min_clusters` is below 1.
     """
     each = _require(clusters, synapses, min_clusters)
-    name = f"constant({_told(each, synapses)})"
     share = math.prod(each) * synapses
-    return Environment(name, each, synapses, share, None, False, False, min_clusters)
+    return Environment(each, synapses, share, None, False, False, min_clusters)
 
 
 def kinds_of_shares(encoding: Encoding, environment: Environment) -> int:
@@ -282,11 +277,6 @@ def solve(
 
 def _kept(given: jax.Array, log: jax.Array, log_f: jax.Array | float) -> jax.Array:
     return jnp.exp(given + jnp.minimum(0.0, log_f + log))
-
-
-def _told(clusters: tuple[float, ...], synapses: float) -> str:
-    told = ", ".join(f"{share:g}" for share in clusters)
-    return f"clusters={told if len(clusters) == 1 else f'({told})'}, synapses={synapses:g}"
 
 
 def _require(

@@ -64,6 +64,9 @@ def synthesis(
     a layer changes no other layer's draw. Parameters of one shape are stacked and vmapped, and all
     of it is one compiled program per network shape, without a host transfer.
 
+    Parameters are PyTrees of arrays laid out as Flax lays them out, ``(*space, input, output)``;
+    those of libraries that have outputs first (PyTorch, Equinox) must be transposed.
+
     Args:
         encoding: how weights become probabilities.
         environment: how many clusters and synapses may survive.

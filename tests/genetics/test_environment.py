@@ -57,15 +57,20 @@ def kernels_alive(masks):
 
 
 @pytest.mark.parametrize(
-    "encoding",
-    [evojax.cluster_driven(), evojax.cluster_driven(20.0), evojax.random("kernel")],
+    ("encoding", "whole"),
+    # At a high pressure a living cluster may lose all its synapses.
+    [
+        (evojax.cluster_driven(), False),
+        (evojax.cluster_driven(20.0), False),
+        (evojax.random("kernel"), True),
+    ],
     ids=["cluster_driven", "high pressure", "random"],
 )
-def test_the_mean_offspring_keeps_the_shares_asked_for(encoding):
+def test_the_mean_offspring_keeps_the_shares_asked_for(encoding, whole):
     evolve = evojax.synthesis(encoding, evojax.budget(0.7, 0.8)._replace(capped=False))
     draw = several(evolve)[1](keys(48), LARGE, evolve.ancestor(LARGE))
     assert np.mean(living(draw.masks)) / 64_000 == pytest.approx(0.56, rel=0.01)
-    if encoding.name == "random":  # At a high pressure a living cluster may lose all its synapses.
+    if whole:
         clusters = sum(kernels_alive(draw.masks).values())
         assert np.mean(clusters) / 2560 == pytest.approx(0.7, rel=0.01)
 
@@ -182,10 +187,11 @@ def test_constant_factors_multiply_and_are_not_capped():
 
 
 def test_total_is_shared_as_square_roots():
-    assert evojax.budget(total=0.49).name == evojax.budget(0.7, 0.7).name
-    assert evojax.budget(total=0.49).share == pytest.approx(0.49)
+    total, both = evojax.budget(total=0.49), evojax.budget(0.7, 0.7)
+    assert (*total.clusters, total.synapses) == pytest.approx((*both.clusters, both.synapses))
+    assert total.share == pytest.approx(0.49)
     masks = []
-    for budget in (evojax.budget(total=0.49), evojax.budget(0.7, 0.7)):
+    for budget in (total, both):
         evolve = evojax.synthesis(evojax.cluster_driven(), budget)
         masks.append(evolve.offspring(jax.random.key(0), TINY, evolve.ancestor(TINY)))
     jax.tree.map(np.testing.assert_array_equal, *masks)
