@@ -23,6 +23,7 @@ from evojax.evolution.events import (
 from evojax.evolution.lineage import (
     configuration,
     entry,
+    holds_run,
     new_lineage,
     note_surroundings,
     open_run,
@@ -70,7 +71,8 @@ def evolve(
         The lineage, as in lineage.json. Its `status` says why it ended.
 
     Raises:
-        ValueError: before any work starts, if the folder, the data or the model do not fit.
+        ValueError: if the folder, the data or the model do not fit. A run of another configuration
+            is refused before any work; all else is told before a new folder is made.
         CheckpointError: if a generation cannot be saved or read.
         NonFiniteLoss: if the ancestor's training breaks down; where an offspring's does, the
             lineage ends with its parent.
@@ -79,9 +81,12 @@ def evolve(
     config = configuration(settings, experiment, dataset.name)
     check_model(model, dataset)
     watch(RunStarted(memory_of(settings, model, dataset)))
-    world = make_world(settings, model, dataset, watch)
     about = data_record(settings, dataset)
+    # The folder of another run is refused before any work; a new one is made after all checks.
+    world = None if holds_run(out) else make_world(settings, model, dataset, watch)
     with open_run(out, config, about) as lineage:
+        if world is None:
+            world = make_world(settings, model, dataset, watch)
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)

@@ -64,6 +64,16 @@ def check_folder(out: Path) -> None:
         raise _unwritable(out, error) from error
 
 
+def holds_run(out: Path) -> bool:
+    """Whether a folder holds a run already, if only a begun one.
+
+    Raises:
+        RunFolderError: as `check_folder`.
+    """
+    check_folder(out)
+    return (out / "config.json").exists()
+
+
 def _check_name(out: Path) -> None:
     """Refuses names that Orbax does not write to as they stand."""
     name = str(out.absolute())

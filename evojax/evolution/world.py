@@ -71,7 +71,7 @@ def check_model(model: Model, dataset: Dataset) -> None:
             else than one logit a class.
     """
     shape = dataset.train.images.shape[1:]
-    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    params, batch_stats = _shapes(model, shape)
     for path, leaf in flatten(params)[0].items():
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
@@ -117,7 +117,7 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     """
     shape = dataset.train.images.shape[1:]
     layers = model.layers(shape)
-    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    params, batch_stats = _shapes(model, shape)
     norms = model.norms(shape)
     found = _channels_of(model, shape, settings.rule(norms)) if settings.by_channel else None
     synthesis = settings.synthesis(norms, found)
@@ -148,8 +148,13 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     )
 
 
+def _shapes(model: Model, shape: Shape) -> tuple[PyTree, PyTree]:
+    """Of the parameters and of the running statistics. Models compile `init`: it is traced once."""
+    return jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+
+
 def _channels_of(model: Model, shape: Shape, rule: Rule) -> Channels:
-    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    params, batch_stats = _shapes(model, shape)
     variables = {"params": params, "batch_stats": batch_stats}
     return channels(model.predict, variables, jnp.zeros((1, *shape)), rule=rule)
 

@@ -16,8 +16,10 @@ from evojax.evolution import (
     Settings,
     checkpoints,
     evolve,
+    generations,
     read_lineage,
 )
+from evojax.evolution.lineage import open_run
 from evojax.learning import NonFiniteLoss, Recipe, linen
 
 SETTINGS = Settings(
@@ -170,6 +172,38 @@ def test_other_images_are_refused(dense, dataset, tmp_path):
     test = dataset.test._replace(labels=(dataset.test.labels + 1) % 4)
     with pytest.raises(RunFolderError, match="crc32"):
         evolve(settings, dense, dataclasses.replace(dataset, test=test), tmp_path)
+
+
+def test_a_folder_that_is_refused_costs_no_work(dense, dataset, tmp_path, monkeypatch):
+    evolve(with_(generations=1), dense, dataset, tmp_path / "run")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(generations, "make_world", lambda *_: pytest.fail("allocated"))
+    test = dataset.test._replace(labels=(dataset.test.labels + 1) % 4)
+    other = dataclasses.replace(dataset, test=test)
+    with pytest.raises(RunFolderError, match="seed: 3 there, 4 now"):
+        evolve(with_(seed=4), dense, dataset, tmp_path / "run")
+    with pytest.raises(RunFolderError, match="crc32: "):
+        evolve(SETTINGS, dense, other, tmp_path / "run")
+    with pytest.raises(RunFolderError, match="is no folder"):
+        evolve(SETTINGS, dense, dataset, tmp_path / "file")
+    there = read_lineage(tmp_path / "run")
+    in_use = pytest.raises(RunFolderError, match="in use by another process")
+    with open_run(tmp_path / "run", there["config"], there["dataset"]), in_use:
+        evolve(SETTINGS, dense, dataset, tmp_path / "run")
+
+
+class Layered(nn.Module):
+    """Subtracts a mean of each image, which a sweep cannot follow."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4, name="dense")(nn.LayerNorm()(nn.Conv(4, (3, 3))(x)).mean((1, 2)))
+
+
+def test_a_model_that_a_sweep_cannot_follow_leaves_no_folder_behind(dataset, tmp_path):
+    with pytest.raises(ValueError, match="sweep cannot follow signals through this model"):
+        evolve(with_(sweep=True), linen(Layered()), dataset, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", [1, 5])
