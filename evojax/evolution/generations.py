@@ -29,7 +29,7 @@ from evojax.evolution.lineage import (
     open_run,
     write_lineage,
 )
-from evojax.evolution.offspring import Candidate, candidate
+from evojax.evolution.offspring import candidate
 from evojax.evolution.settings import Settings
 from evojax.evolution.world import (
     World,
@@ -56,7 +56,8 @@ def evolve(
     """Evolves a lineage from an ancestor, generation by generation (Shafiee & Wong 2016).
 
     Each finished generation is saved before it counts. Called again with the same arguments after a
-    crash, it continues where it stopped and gives the same lineage, timings aside.
+    crash, it continues where it stopped and gives the same lineage, timings aside. A generation
+    whose training broke down is tried again only with other epochs or another size.
 
     Args:
         settings: everything that decides the lineage.
@@ -117,7 +118,10 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
         except NonFiniteLoss as error:
             if parent is None:
                 raise
-            return f"stopped: {error}; generation {number - 1} is the last good one"
+            status = f"stopped: {error}; generation {number - 1} is the last good one"
+            lineage["broken"] = _terms(world.settings, number) | {"status": status}
+            return status
+        lineage.pop("broken", None)
         record["crc32"] = checkpoints.save(out, number, parent)
         lineage["generations"].append(record)
         write_lineage(out, lineage)
@@ -157,7 +161,16 @@ def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
     sized = settings.size_of(last["generation"]) is not None
     if len(generations) > 1 and not sized and last["synapses"] >= generations[-2]["synapses"]:
         return f"stopped: generation {last['generation']} is no smaller than its parent"
+    broken = lineage.get("broken") or {}
+    if broken.items() >= _terms(settings, last["generation"] + 1).items():
+        return broken["status"]  # Trained again it would break down again.
     return None
+
+
+def _terms(settings: Settings, number: int) -> dict[str, Any]:
+    """What of the settings may change before a generation and decides how its training ends."""
+    epochs, size = settings.epochs_of(number), settings.size_of(number)
+    return {"generation": number, "epochs": epochs, "size": size}
 
 
 def _generation(
@@ -168,16 +181,15 @@ def _generation(
     # A key of its own for each purpose and each offspring, whatever their number.
     key = jax.random.fold_in(jax.random.key(settings.seed), number)
     count = 1 if parent is None else settings.offspring
-    candidates: list[Candidate] = []
-    for index in range(count):
-        try:
-            offspring_key = jax.random.fold_in(key, index)
-            candidates.append(candidate(number, index, count, offspring_key, parent, world))
-        except NonFiniteLoss as error:
-            failure = error  # Its siblings may fare better.
-    if not candidates:
-        raise failure
-    fittest = max(candidates, key=lambda c: c.holdout_accuracy or 0.0)
+    candidates = [
+        candidate(number, index, count, jax.random.fold_in(key, index), parent, world)
+        for index in range(count)
+    ]
+    failures = [c.failure for c in candidates if c.failure is not None]
+    if len(failures) == count:
+        raise failures[-1]
+    sound = [c for c in candidates if c.failure is None]
+    fittest = max(sound, key=lambda c: c.holdout_accuracy or 0.0)
     counts = census_of(fittest.network.masks, world)
     record = entry(
         number,
@@ -198,6 +210,7 @@ def _generation(
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
             "litter": fittest.litter,
+            # Those that broke down have no accuracy.
             "offspring": [
                 {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses} for c in candidates
             ],

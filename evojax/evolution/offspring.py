@@ -14,20 +14,21 @@ from evojax.evolution.sizing import draw_to_size
 from evojax.evolution.world import World, census_of
 from evojax.genetics import Draw
 from evojax.genetics.trees import path_hash
-from evojax.learning import Epoch, Network
+from evojax.learning import Epoch, Network, NonFiniteLoss
 from evojax.learning.network import PyTree
 
 
 class Candidate(NamedTuple):
-    """A trained network that may live on, and how it came about.
+    """A network that may live on if its training succeeded, and how it came about.
 
     Attributes:
-        network: itself.
+        network: itself; not trained where its training broke down.
         epochs: of its training.
         holdout_accuracy: a fraction of the held-out images, if there are any.
         draw: of its architecture; none for an ancestor.
         litter: training losses of its litter, itself included, where it was chosen from one.
         synapses: how many are alive.
+        failure: how its training broke down, if it did.
     """
 
     network: Network
@@ -36,6 +37,7 @@ class Candidate(NamedTuple):
     draw: Draw | None
     litter: list[float]
     synapses: int
+    failure: NonFiniteLoss | None = None
 
 
 def candidate(
@@ -50,9 +52,6 @@ def candidate(
         key: of this network alone.
         parent: its parent; none for an ancestor.
         world: the rest.
-
-    Raises:
-        NonFiniteLoss: if its training breaks down.
     """
     settings = world.settings
     network, draw, litter = _conceived(number, key, parent, world)
@@ -72,9 +71,13 @@ def candidate(
         )
         world.watch(event)
 
-    network, history = world.trainer.train(
-        _purpose(key, "training"), network, world.train, epochs, on_epoch
-    )
+    try:
+        network, history = world.trainer.train(
+            _purpose(key, "training"), network, world.train, epochs, on_epoch
+        )
+    except NonFiniteLoss as failure:
+        # Its traceback would keep the training's arrays alive while its siblings train.
+        return Candidate(network, [], None, draw, litter, synapses, failure.with_traceback(None))
     holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
     return Candidate(network, history, holdout, draw, litter, synapses)
 

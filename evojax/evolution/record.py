@@ -77,6 +77,11 @@ def check(lineage: object, where: str = "lineage") -> None:
         isinstance(continued, list) and all(isinstance(one, Mapping) for one in continued),
         where, "continued", "a list of objects", continued,
     )  # fmt: skip
+    broken = lineage.get("broken")
+    _expect(
+        broken is None or isinstance(broken, Mapping) and isinstance(broken.get("status"), str),
+        where, "broken", "an object with a status", broken,
+    )  # fmt: skip
     generations = _field(lineage, "generations", where)
     _expect(_filled(generations), where, "generations", "a list of at least one", generations)
     for index, record in enumerate(generations):

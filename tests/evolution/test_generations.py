@@ -302,7 +302,9 @@ def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
     monkeypatch.setattr(world, "trainer", frail)
     lineage = evolve(with_(generations=2, offspring=3), dense, dataset, tmp_path)
     assert lineage["status"] == "finished: 2 generations"
-    assert len(lineage["generations"][1]["offspring"]) == 2
+    offspring = lineage["generations"][1]["offspring"]
+    assert [one["holdout_accuracy"] is None for one in offspring] == [False, True, False]
+    assert all(0 < one["synapses"] < 1108 for one in offspring)
 
 
 def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():

@@ -11,6 +11,7 @@ import pytest
 from evojax.data import Dataset
 from evojax.evolution import (
     CheckpointError,
+    GenerationStarted,
     RunFinished,
     RunFolderError,
     Settings,
@@ -18,9 +19,10 @@ from evojax.evolution import (
     evolve,
     generations,
     read_lineage,
+    world,
 )
 from evojax.evolution.lineage import open_run
-from evojax.learning import NonFiniteLoss, Recipe, linen
+from evojax.learning import NonFiniteLoss, Recipe, linen, trainer
 
 SETTINGS = Settings(
     seed=3, generations=3, epochs=(2, 1), max_drop=100.0,
@@ -51,6 +53,48 @@ def test_the_last_good_generation_is_kept_where_training_breaks_down(dataset, tm
     assert [record["generation"] for record in read_lineage(tmp_path)["generations"]] == [1]
     assert np.isfinite(checkpoints.restore(tmp_path, 1).params["kernel"]).all()
     assert events[-1] == RunFinished(lineage["status"], str(tmp_path))
+
+
+def test_what_broke_down_is_trained_again_only_on_other_terms(dataset, tmp_path):
+    def evolved(**changes):
+        events = []
+        settings = with_(**{"sizes": (1.5, 3.0)} | changes)
+        lineage = evolve(settings, linen(Brittle()), dataset, tmp_path, watch=events.append)
+        return lineage, sum(isinstance(event, GenerationStarted) for event in events)
+
+    first, trained = evolved()
+    assert trained == 2
+    # Generations after the one that broke down do not matter to it.
+    for later in ({}, {}, {"generations": 9}, {"epochs": (2, 1, 4)}, {"sizes": (1.5, 9.0)}):
+        again, trained = evolved(**later)
+        assert trained == 0
+        assert again["generations"] == first["generations"]
+        assert again["status"] == read_lineage(tmp_path)["status"] == first["status"]
+    for changes in ({"epochs": (2, 3)}, {"epochs": (2, 3), "sizes": (2.0,)}, {}):
+        again, trained = evolved(**changes)
+        assert trained == 1
+        assert f"epoch 1 of {changes.get('epochs', (2, 1))[1]}" in again["status"]
+        assert evolved(**changes) == (again, 0)
+
+
+def test_a_run_goes_on_once_its_training_holds(dense, dataset, tmp_path, monkeypatch):
+    def frail(model, recipe):
+        kit = trainer(model, recipe)
+
+        def train(key, network, images, epochs, on_epoch):
+            if epochs == 1:
+                raise NonFiniteLoss("the loss became infinite")
+            return kit.train(key, network, images, epochs, on_epoch)
+
+        return kit._replace(train=train)
+
+    monkeypatch.setattr(world, "trainer", frail)
+    broken = evolve(SETTINGS, dense, dataset, tmp_path)
+    assert broken["status"].startswith("stopped: the loss became infinite; generation 1 is")
+    mended = evolve(with_(epochs=(2, 2)), dense, dataset, tmp_path)
+    assert mended["status"] == "finished: 3 generations"
+    assert mended.keys() == broken.keys() - {"broken"}
+    assert mended["generations"][0] == broken["generations"][0]
 
 
 def test_an_ancestor_that_breaks_down_leaves_the_folder_free(dense, dataset, tmp_path):

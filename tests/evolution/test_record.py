@@ -97,6 +97,7 @@ def test_a_missing_field_is_named(lineage: dict[str, Any], path: tuple, words: s
     [
         (("schema",), 2, "field 'schema' is 2, expected 1"),
         (("continued",), "x", "field 'continued' is 'x', expected a list of objects"),
+        (("broken",), {"generation": 2}, "field 'broken' is .*expected an object with a status"),
         (("generations", 0, "crc32"), "x", "field 'crc32' is 'x', expected a number"),
         (("generations", 0, "synapses"), 10**400, r"field 'synapses' is 1000"),
         (("schema",), True, "field 'schema' is True, expected 1"),
