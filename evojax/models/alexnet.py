@@ -30,6 +30,10 @@ class AlexNet(nn.Module):
     stands in place of the original's response normalisation, dropout and hidden biases. Without
     it (`batch_norm` False) every layer has a bias: 37,323,146 parameters.
 
+    Its convolutions (`layers.conv`) have no derivatives in forward mode: `jax.jvp`, `jax.jacfwd`
+    and `jax.linearize` raise a TypeError. Where you need them, write the module with
+    ``conv_general_dilated=lax.conv_general_dilated``.
+
     Attributes:
         classes: number of logits.
         batch_norm: whether to normalise every hidden layer by batch.

@@ -33,6 +33,10 @@ def conv(
     Meant for Flax: `nn.Conv(..., conv_general_dilated=layers.conv)`. What our networks use is made
     fast: images (N, H, W, C), kernels (h, w, C, D), strides and padding. With dilation, groups, a
     precision or another layout it is XLA's convolution and XLA's gradients.
+
+    As a `jax.custom_vjp` it has no derivatives in forward mode: `jax.jvp`, `jax.jacfwd` and
+    `jax.linearize` of it raise a TypeError (of its gradient they work, as in `jax.hessian`). A
+    module of your own that needs them takes ``conv_general_dilated=lax.conv_general_dilated``.
     """
     options["dimension_numbers"] = dimension_numbers
     if not _is_ordinary(lhs, rhs, **options):
@@ -51,7 +55,7 @@ def max_pool(x: Array) -> Array:
     """Maxima of 3x3 windows at stride 2, (N, H, W, C) -> (N, ceil((H-1)/2), ceil((W-1)/2), C).
 
     Caffe's ceil mode: the last window may reach over the lower and right edges, where nothing is.
-    Of equal maxima the first gets the gradient.
+    Of equal maxima the first gets the gradient. A window with a NaN gives NaN.
 
     Raises:
         ValueError: if H or W is less than 2.
@@ -163,7 +167,8 @@ def _cpu_gradients(
 
 def _larger(a: Array, b: Array) -> Array:
     # Not jnp.maximum: its gradient halves ties by a division; without, LeNet trains 12 % faster.
-    return jnp.where(b > a, b, a)
+    # A comparison with NaN is false, so `a` stays where it is one; that of `b` is asked for.
+    return jnp.where((b > a) | (b != b), b, a)
 
 
 def _windows(x: Array, axis: int, fill: float) -> tuple[Array, Array, Array]:

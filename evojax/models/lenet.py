@@ -16,6 +16,10 @@ class LeNet(nn.Module):
     average pool; dense1 4x4 to 64 without padding, ReLU; dense2. Pools are 3x3 at stride 2 in
     Caffe's ceil mode. 143,978 parameters with one input channel, 145,578 with three; all float32.
 
+    Its convolutions (`layers.conv`) have no derivatives in forward mode: `jax.jvp`, `jax.jacfwd`
+    and `jax.linearize` raise a TypeError. Where you need them, write the module with
+    ``conv_general_dilated=lax.conv_general_dilated``.
+
     Source: Caffe, examples/cifar10/cifar10_quick_train_test.prototxt; MatConvNet,
     examples/cifar/cnn_cifar_init.m, from which the ReLU after dense1 is.
 

@@ -32,7 +32,8 @@ def narrow(module: nn.Module, compacted: Compacted, x: jax.Array) -> tuple[nn.Mo
 
     Raises:
         ValueError: if it is another network, or widths alone cannot express what is left: shortcuts
-            whose channels died unevenly, constants folded into an array that the module lacks.
+            whose channels died unevenly, a layer left without channels, constants folded into an
+            array that the module lacks.
     """
     variables = jax.tree.map(jnp.asarray, compacted.variables)
     params = variables["params"]
@@ -55,6 +56,12 @@ def narrow(module: nn.Module, compacted: Compacted, x: jax.Array) -> tuple[nn.Mo
                 f"{type(module).__name__} is none of the networks that evojax ships: expected a "
                 "LeNet, AlexNet or ResNet. The compacted function works without."
             )
+    cannot = (
+        f"no {type(module).__name__} of smaller widths computes what the compacted network "
+        "does: use the compacted function and variables as they are"
+    )
+    if any(0 in widths for widths in changes.values()):
+        raise ValueError(cannot)  # Flax initialises no layer without channels.
     narrowed = module.clone(**changes)
     try:
         check_same(
@@ -64,10 +71,7 @@ def narrow(module: nn.Module, compacted: Compacted, x: jax.Array) -> tuple[nn.Mo
             "the narrower module",
         )
     except (InconsistentError, TypeError, ValueError, nn.module.errors.FlaxError) as error:
-        raise ValueError(
-            f"no {type(module).__name__} of smaller widths computes what the compacted network "
-            "does: use the compacted function and variables as they are"
-        ) from error
+        raise ValueError(cannot) from error
     return narrowed, variables
 
 

@@ -18,6 +18,10 @@ class ResNet(nn.Module):
     `blocks` = 9 is ResNet-56: 848,944 weights and the classifier's 10 biases count as synapses,
     4,064 scales and offsets of normalisation apart. All float32.
 
+    Its convolutions (`layers.conv`) have no derivatives in forward mode: `jax.jvp`, `jax.jacfwd`
+    and `jax.linearize` raise a TypeError. Where you need them, write the module with
+    ``conv_general_dilated=lax.conv_general_dilated``.
+
     Source: He et al. 2016, arXiv 1512.03385.
 
     Attributes:

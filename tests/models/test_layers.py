@@ -75,6 +75,13 @@ def test_conv_hands_everything_else_to_lax(options):
     assert_same_with_gradients(run(layers.conv), run(lax.conv_general_dilated), x, w)
 
 
+def test_conv_has_no_forward_mode_as_its_docstring_says():
+    x, w = normal(0, 2, 6, 6, 3), normal(1, 3, 3, 3, 5)
+    run = lambda w: layers.conv(x, w, (1, 1), "SAME", dimension_numbers=NHWC)  # noqa: E731
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(run, (w,), (w,))
+
+
 def test_conv_vmaps_over_kernels():
     x, w = normal(0, 2, 6, 6, 3), normal(1, 4, 3, 3, 3, 5)
 
@@ -116,6 +123,16 @@ def test_max_pool_gives_the_gradient_of_ties_to_the_first():
 
 def test_max_pool_of_negative_images_sees_no_zero_beyond_the_edge():
     assert float(layers.max_pool(-jnp.ones((1, 4, 4, 1))).max()) == -1.0
+
+
+@pytest.mark.parametrize("pool", [layers.max_pool, layers.average_pool])
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (1, 2), (4, 4)])
+def test_pools_keep_what_is_not_a_number(pool, place):
+    x = normal(0, 1, 5, 5, 1).at[0, *place, 0].set(jnp.nan)
+    pads = ((0, 0), (0, 0), (0, 0), (0, 0))
+    expected = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+    np.testing.assert_array_equal(jnp.isnan(pool(x)), jnp.isnan(expected))
+    assert jnp.isnan(expected).any()
 
 
 @pytest.mark.parametrize("pool", [layers.max_pool, layers.average_pool])

@@ -73,6 +73,16 @@ def test_what_widths_cannot_express_is_said():
         narrow(nn.Dense(3), small, x)
 
 
+def test_a_layer_without_channels_is_said():
+    module, x = ResNet(blocks=1), jnp.ones((1, 32, 32, 3))
+    # Nothing enters the block's inner channels, so its shortcut alone is left.
+    dead = [("stage1_block1", "conv1")]
+    small = compacted(module, x, dead, lambda channels: jnp.zeros(channels, bool))
+    assert small.variables["params"]["stage1_block1"]["conv1"]["kernel"].shape[-1] == 0
+    with pytest.raises(ValueError, match="no ResNet of smaller widths computes"):
+        narrow(module, small, x)
+
+
 def test_a_record_of_another_network_is_named():
     with pytest.raises(ValueError, match=r"the network is flax.*Dense: expected one that evojax"):
         rebuilt(described(nn.Dense(3)))
