@@ -66,7 +66,8 @@ Rule = Callable[[Shapes], Mapping[str, Role]]
 def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Role]:
     """Gives every parameter its role, by its shape and its neighbours.
 
-    A floating-point parameter of two or more axes carries synapses, unless it is an embedding.
+    A floating-point parameter of two or more axes carries synapses, unless it is an embedding: its
+    name ends in ``embedding``, as ``pos_embedding`` does.
     A vector named ``bias`` or ``b`` beside exactly one such parameter follows it if their
     numbers of output channels agree. Everything else (normalisation, embeddings) is never pruned.
 
@@ -84,7 +85,8 @@ def default_rule(shapes: Shapes, *, sample_biases: bool = False) -> dict[str, Ro
         if len(leaf.shape) >= 2
         and 0 not in leaf.shape
         and jnp.issubdtype(leaf.dtype, jnp.floating)
-        and path.rpartition("/")[2] not in ("embedding", *BIASES)
+        and path.rpartition("/")[2] not in BIASES
+        and not path.endswith("embedding")
     }
     roles: dict[str, Role] = {path: Synapses() if path in kernels else None for path in shapes}
     for path, leaf in shapes.items():
