@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ class LayerCensus(NamedTuple):
     """Counts of one layer.
 
     Attributes:
-        name: path of the layer's module.
+        name: path of the layer's module; of its weights, where the module has several.
         weights: living synapses, without biases.
         synapses: living synapses, biases included (the papers' totals fit only so).
         clusters: clusters with at least one living synapse.
@@ -74,8 +75,9 @@ def census(
     marks = {path: np.asarray(m) for path, m in flatten(masks)[0].items() if m is not None}
     kernels = [path for path, role in plan.roles.items() if isinstance(role, Synapses)]
     rank = {name: index for index, name in enumerate(order)}
-    kernels.sort(key=lambda path: rank.get(layer_name(path), len(rank)))
-    layers = tuple(_layer(path, marks, plan, cluster) for path in kernels)
+    names = layer_names(kernels)
+    kernels.sort(key=lambda path: rank.get(names[path], len(rank)))
+    layers = tuple(_layer(path, names[path], marks, plan, cluster) for path in kernels)
     counted = [layer for layer in layers if layer.name != classifier] or list(layers)
     alive = sum(layer.clusters for layer in counted)
     total = sum(layer.total_clusters for layer in counted)
@@ -119,12 +121,26 @@ def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
     return width * alive + min(-(-size // 8), index * alive)
 
 
-def layer_name(path: str) -> str:
-    """The layer that a parameter belongs to: its path without the last step."""
-    return path.rpartition("/")[0] or path
+def layer_names(paths: Collection[str]) -> dict[str, str]:
+    """The layers' names: a module's path, or the parameter's own where the module has several.
+
+    Args:
+        paths: of all parameters that carry synapses.
+
+    Example:
+        >>> layer_names(["conv/kernel", "cell/hi", "cell/hf"])
+        {'conv/kernel': 'conv', 'cell/hi': 'cell/hi', 'cell/hf': 'cell/hf'}
+    """
+    modules = {path: path.rpartition("/")[0] for path in paths}
+    held = Counter(modules.values())
+    return {
+        path: module if held[module] == 1 and module else path for path, module in modules.items()
+    }
 
 
-def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) -> LayerCensus:
+def _layer(
+    path: str, name: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str
+) -> LayerCensus:
     mask = marks[path]
     role = plan.roles[path]
     kind = role.cluster if isinstance(role, Synapses) else None
@@ -132,13 +148,13 @@ def _layer(path: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str) 
     axes = cluster_axes("filter" if innermost == "channel" else innermost, mask.ndim)
     clusters = mask.any(axes)
     followers = [
-        marks[name]
-        for name, role in plan.roles.items()
+        marks[follower]
+        for follower, role in plan.roles.items()
         if isinstance(role, Follows) and role.of == path and role.counted
     ]
     weights = int(mask.sum())
     return LayerCensus(
-        name=layer_name(path),
+        name=name,
         weights=weights,
         synapses=weights + sum(int(m.sum()) for m in followers),
         clusters=int(clusters.sum()),

@@ -91,3 +91,14 @@ def test_a_network_whose_only_layer_is_the_classifier():
     masks = {"dense": {"kernel": np.arange(32).reshape(8, 4) < 16}}
     counts = evojax.census(masks, layout(params), classifier="dense")
     assert counts.cluster_efficiency == counts.architectural_efficiency == 2.0
+
+
+def test_two_kernels_of_one_module_are_two_layers_of_their_own_names():
+    params = {
+        "cell": {"hi": jnp.ones((3, 4)), "hf": jnp.ones((3, 4))},
+        "out": {"w": jnp.ones((4, 2))},
+    }
+    masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
+    counts = evojax.census(masks, layout(params), ("cell/hi", "cell/hf", "out"), "out")
+    assert [layer.name for layer in counts.layers] == ["cell/hi", "cell/hf", "out"]
+    assert counts.clusters == 24
