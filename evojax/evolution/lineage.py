@@ -287,9 +287,10 @@ def entry(
 ) -> dict[str, Any]:
     """A generation's entry: its counts and what was measured.
 
-    Multiply-accumulates count every living weight once per output position. Bytes are of what
-    counts as synapses, normalisation left out: float32, and the sparse ones with, per layer, the
-    smaller of a bitmask and 2- or 4-byte indices.
+    Multiply-accumulates count every living weight as often as it is multiplied (`Layer.positions`);
+    what no product reads, as `evojax.cost` counts them, takes none. Bytes are of what counts as
+    synapses, normalisation left out: float32, and the sparse ones with, per layer, the smaller of a
+    bitmask and 2- or 4-byte indices.
     """
     positions = {layer.name: layer.positions for layer in layers}
     record = {
@@ -309,7 +310,7 @@ def entry(
             }
             for layer in census.layers
         ],
-        "macs": sum(layer.weights * positions.get(layer.name, 1) for layer in census.layers),
+        "macs": round(sum(layer.weights * positions.get(layer.name, 0) for layer in census.layers)),
         "bytes_dense": 4 * sum(layer.size for layer in census.layers),
         "bytes_sparse": sum(sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
     }

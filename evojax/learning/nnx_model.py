@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
-from evojax.deploy import cost
-from evojax.genetics.trees import flatten
-from evojax.learning.network import Layer, Model, Shape
-
-PyTree = Any
+from evojax.learning.network import Model, float32
+from evojax.learning.norms import norms_of
+from evojax.learning.structure import PyTree, Shape, layers_of
 
 
 def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
     """Presents a Flax NNX classifier as a `Model`.
 
     Its parameters are `nnx.Param`, its running statistics `nnx.BatchStat`; indices of lists become
-    text in their paths. Layers are found by tracing. Scales and offsets of normalisations are never
-    pruned: what a dead channel leaves behind is a constant, which `evojax.compact` folds.
+    text in their paths.
 
     Args:
         make: ``(rngs) -> module``, whose ``__call__`` takes images alone. It is told whether it
@@ -33,52 +28,51 @@ def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
         ValueError: if the module has variables of other kinds, such as a dropout's random state, or
             no parameters.
     """
+    blank = _split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
+    init = jax.jit(partial(_init, make), static_argnums=1)
+    forward = partial(_forward, blank)
+    layers, norms = partial(layers_of, init, forward), partial(norms_of, init, forward)
+    return Model(init, forward, layers, norms)
 
-    def split(module: flax_nnx.Module) -> tuple[Any, ...]:
-        parts: Any = flax_nnx.split  # Its stub takes the ellipsis for a type.
-        graph, params, stats, rest = parts(module, flax_nnx.Param, flax_nnx.BatchStat, ...)
-        if jax.tree.leaves(rest) or not jax.tree.leaves(params):
-            kinds = sorted({type(v).__name__ for _, v in flax_nnx.to_flat_state(rest)})
-            raise ValueError(
-                f"{type(module).__name__} has {', '.join(kinds) or 'no parameters'}: expected "
-                "nnx.Param, and nnx.BatchStat if anything. Take out what draws random numbers "
-                "while it trains (dropout?), and states of another kind."
-            )
-        return graph, params, stats
 
-    graph, *blank = split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
+class _Parts(NamedTuple):
+    """A module's graph and states, of arrays or of their shapes."""
 
-    @partial(jax.jit, static_argnums=1)
-    def init(key: jax.Array, image_shape: Shape) -> tuple[PyTree, PyTree]:
-        _, params, stats = split(make(flax_nnx.Rngs(key)))
-        return _named(flax_nnx.to_pure_dict(params)), _named(flax_nnx.to_pure_dict(stats))
+    graph: Any
+    params: Any
+    stats: Any
 
-    def forward(
-        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
-    ) -> tuple[jax.Array, PyTree]:
-        filled = [_filled(s, tree) for s, tree in zip(blank, (params, batch_stats), strict=True)]
-        module = flax_nnx.merge(graph, *filled)
-        module.train() if train else module.eval()
-        logits = module(images)
-        stats = flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.BatchStat))
-        return logits.astype(jnp.float32), _named(stats)
 
-    def layers(image_shape: Shape) -> tuple[Layer, ...]:
-        params, stats = jax.eval_shape(lambda key: init(key, image_shape), jax.random.key(0))
-
-        def apply(params: PyTree, images: jax.Array) -> jax.Array:
-            stats_now = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), stats)
-            return forward(params, stats_now, images, False)[0]
-
-        shapes, _ = flatten(params)
-        macs = cost(apply, params, jnp.zeros((1, *image_shape))).macs_by_path
-        return tuple(
-            Layer(path.removesuffix("/kernel"), count // math.prod(shapes[path].shape))
-            for path, count in macs.items()
-            if path.endswith("/kernel")
+def _split(module: flax_nnx.Module) -> _Parts:
+    parts: Any = flax_nnx.split  # Its stub takes the ellipsis for a type.
+    graph, params, stats, rest = parts(module, flax_nnx.Param, flax_nnx.BatchStat, ...)
+    if jax.tree.leaves(rest) or not jax.tree.leaves(params):
+        kinds = sorted({type(v).__name__ for _, v in flax_nnx.to_flat_state(rest)})
+        raise ValueError(
+            f"{type(module).__name__} has {', '.join(kinds) or 'no parameters'}: expected "
+            "nnx.Param, and nnx.BatchStat if anything. Take out what draws random numbers "
+            "while it trains (dropout?), and states of another kind."
         )
+    return _Parts(graph, params, stats)
 
-    return Model(init, forward, layers)
+
+def _init(
+    make: Callable[[flax_nnx.Rngs], flax_nnx.Module], key: jax.Array, image_shape: Shape
+) -> tuple[PyTree, PyTree]:
+    parts = _split(make(flax_nnx.Rngs(key)))
+    params, stats = (flax_nnx.to_pure_dict(state) for state in (parts.params, parts.stats))
+    return _named(params), _named(stats)
+
+
+def _forward(
+    blank: _Parts, params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
+) -> tuple[jax.Array, PyTree]:
+    states = _filled(blank.params, params), _filled(blank.stats, batch_stats)
+    module = flax_nnx.merge(blank.graph, *states)
+    module.train() if train else module.eval()
+    logits = module(images)
+    stats = flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.BatchStat))
+    return float32(logits), _named(stats)
 
 
 def _named(tree: PyTree) -> PyTree:

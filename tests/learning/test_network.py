@@ -6,6 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import evojax
+from evojax.evolution.lineage import entry
+from evojax.genetics import layout
 from evojax.learning import Layer, linen
 
 
@@ -45,6 +48,112 @@ def test_a_layer_used_twice_is_one_layer_with_the_positions_of_both():
             return nn.Dense(3, name="dense")(conv(x).reshape(len(x), -1))
 
     assert linen(Twice()).layers((8, 8, 1)) == (Layer("conv", 64 + 16), Layer("dense", 1))
+
+
+def counted(module, shape):
+    """A model's layers, checked against the multiply-accumulates that `evojax.cost` counts."""
+    model = linen(module)
+    params, _ = model.init(jax.random.key(0), shape)
+    layers = model.layers(shape)
+    plan = layout(params)
+    alive = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
+    names = [layer.name for layer in layers]
+    census = evojax.census(alive, plan, names, classifier=names[-1])
+    assert [layer.name for layer in census.layers] == names
+    found = evojax.cost(module.apply, {"params": params}, jnp.zeros((1, *shape)))
+    signals = sum(macs for path, macs in found.products if path is None)
+    return layers, entry(1, census, layers)["macs"], found.macs - signals, found.macs
+
+
+def test_positions_are_tokens_whatever_the_shape_of_the_output():
+    class Attention(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.MultiHeadDotProductAttention(num_heads=4, name="attention")(x.reshape(1, 16, 8))
+            return nn.Dense(3, name="dense")(x.mean(1))
+
+    layers, macs, weights, _ = counted(Attention(), (8, 8, 2))
+    names = ("query", "key", "value", "out")
+    assert layers == (*(Layer(f"attention/{name}", 16) for name in names), Layer("dense", 1))
+    assert macs == weights == 4 * 16 * 64 + 24
+
+
+def test_positions_of_a_transposed_convolution_are_those_of_its_input():
+    class Upwards(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.ConvTranspose(4, (3, 3), strides=(2, 2), name="up")(x)
+            return nn.Dense(3, name="dense")(x.mean((1, 2)))
+
+    layers, macs, weights, _ = counted(Upwards(), (8, 6, 2))
+    assert layers == (Layer("up", 48), Layer("dense", 1))
+    assert macs == weights
+
+
+class Own(nn.Module):
+    """Weights of any name: one alone in its module, two in one, one beside a table added up."""
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.lecun_normal()
+        x = x.reshape(len(x), 16, 4) + self.param("table", init, (16, 4))
+        x = jnp.einsum("nti,io->nto", x, self.param("w", init, (4, 6)))
+        x = Cell(name="cell")(x)
+        return nn.Dense(3, name="dense")(x.mean(1))
+
+
+class Cell(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.lecun_normal()
+        hidden, out = self.param("hi", init, (6, 5)), self.param("ho", init, (5, 6))
+        return nn.relu(x[:, :8] @ hidden) @ out
+
+
+def test_weights_are_found_whatever_their_name():
+    model, shape = linen(Own()), (8, 8, 1)
+    layers = model.layers(shape)
+    assert layers == (
+        Layer("w", 16), Layer("cell/hi", 8), Layer("cell/ho", 8), Layer("dense", 1)
+    )  # fmt: skip
+    params, _ = model.init(jax.random.key(0), shape)
+    masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
+    names = [layer.name for layer in layers]
+    census = evojax.census(masks, layout(params), names, classifier=names[-1])
+    assert [layer.name for layer in census.layers] == [*names, "table"]
+    image = jnp.zeros((1, *shape))
+    assert (
+        entry(1, census, layers)["macs"] == evojax.cost(Own().apply, {"params": params}, image).macs
+    )
+
+
+def test_weights_are_found_where_they_are_computed_with_first():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return nn.relu(nn.Conv(4, (3, 3), name="conv")(x)), None
+
+    class Computed(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.WeightNorm(nn.Conv(4, (3, 3), name="normalised"))(x)
+            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+            x, _ = nn.scan(Block, length=3, **axes)(name="blocks")(x, None)
+            part = self.param("part", nn.initializers.lecun_normal(), (4, 6))[:, :3]
+            return nn.Dense(3, name="dense")(x.mean((1, 2)) @ part)
+
+    layers, macs, _, total = counted(Computed(), (8, 8, 1))
+    assert layers == (
+        Layer("normalised", 64), Layer("blocks/conv", 64), Layer("part", 0.5), Layer("dense", 1)
+    )  # fmt: skip
+    assert macs == total and isinstance(macs, int)
+
+
+def test_logits_are_float32_whatever_the_module_computes_in():
+    model = linen(nn.Sequential([lambda x: x.mean((1, 2)), nn.Dense(3, dtype=jnp.bfloat16)]))
+    params, stats = model.init(jax.random.key(0), (8, 8, 1))
+    for train in (True, False):
+        assert model.forward(params, stats, jnp.ones((2, 8, 8, 1)), train)[0].dtype == jnp.float32
 
 
 def test_init_is_reproducible_and_compiles_once(tiny, compilations):
@@ -89,27 +198,6 @@ def test_layers_of_the_tests_models(name, request):
         "normalised": ["conv", "dense"],
     }
     assert names == expected[name]
-
-
-def test_normalisation_belongs_to_the_layer_whose_very_output_it_takes():
-    class Norms(nn.Module):
-        @nn.compact
-        def __call__(self, x, train):
-            def norm(name):
-                return nn.BatchNorm(use_running_average=not train, name=name)
-
-            x = norm("first")(nn.Conv(4, (3, 3), name="conv")(x))
-            x = nn.Conv(4, (3, 3), name="block")(nn.relu(x))
-            x = norm("second")(x=x)
-            x = norm("after")(nn.relu(x))  # Of an activation: nobody's.
-            shared = norm("shared")
-            x = shared(nn.Conv(4, (1, 1), name="a")(x)) + shared(nn.Conv(4, (1, 1), name="b")(x))
-            return nn.Dense(3, name="dense")(x.mean((1, 2)))
-
-    assert linen(Norms()).norms((8, 8, 1)) == {
-        "first/scale": "conv/kernel", "first/bias": "conv/kernel",
-        "second/scale": "block/kernel", "second/bias": "block/kernel",
-    }  # fmt: skip
 
 
 def test_dropout_is_refused():
