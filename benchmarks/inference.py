@@ -16,12 +16,11 @@ channels cut out by Torch-Pruning (the extra `peers`, in an environment of its o
 speed-ups, too, are against the dense network in JAX.
 """
 
-import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from common import write
 from rich.console import Console
 from rich.table import Table
 
@@ -39,8 +39,6 @@ from evojax.deploy.export import NEEDED
 from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
-from evojax.evolution.lineage import surroundings
-from evojax.files import replace
 
 TORCH = ("torch", "torch_pruning")
 
@@ -233,17 +231,8 @@ def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options
     for line in cells:
         table.add_row(*line)
     Console().print(table)
-    content = {
-        "benchmark": "inference",
-        "command": " ".join(["python", *sys.argv]),
-        "table": [headings, *cells],
-        "options": asdict(options) | {"out": str(options.out), "run": str(options.run)},
-        "environment": surroundings() | runners(),
-        "trained": {"command": lineage["command"], "environment": lineage["environment"]},
-        "result": rows,
-    }
-    replace(options.out, json.dumps(content, indent=1) + "\n")
-    print(f"written: {options.out}")
+    trained = {"command": lineage["command"], "environment": lineage["environment"]}
+    write("inference", [headings, *cells], options, rows, runners(), trained=trained)
 
 
 if __name__ == "__main__":

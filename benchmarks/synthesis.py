@@ -8,12 +8,10 @@ algorithm in NumPy and, where torch is importable, in PyTorch, eager and compile
 one run, after a warm-up; medians are reported as multiples of the copy, with the compile time.
 """
 
-import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from common import take_turns, timed, write
 from rich.console import Console
 from rich.table import Table
 
 import evojax
-from evojax.evolution.lineage import surroundings
-from evojax.files import replace
 
 SAMPLE = 1 << 17
 TRUNCATION = 0.05
@@ -67,15 +64,15 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
-    environment = surroundings()
+    versions = {}
     try:
         import torch
 
-        environment["torch"] = torch.__version__
+        versions["torch"] = torch.__version__
     except ImportError:
         print("torch is not importable: measuring without it", file=sys.stderr)
     results = {name: measure(NETWORKS[name], options.turns) for name in options.networks}
-    report(results, options, environment)
+    report(results, options, versions)
 
 
 def measure(shapes: list[tuple[int, ...]], turns: int) -> dict[str, dict[str, float]]:
@@ -89,12 +86,7 @@ def measure(shapes: list[tuple[int, ...]], turns: int) -> dict[str, dict[str, fl
         **with_torch(weights),
     }
     first = {name: timed(run) for name, run in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for run in contestants.values():
-        run()
-    for turn in range(turns):
-        for name in list(contestants)[:: 1 if turn % 2 else -1]:
-            times[name].append(timed(contestants[name]))
+    times = take_turns(contestants, turns)
     return {
         name: {
             "seconds": statistics.median(values),
@@ -105,13 +97,6 @@ def measure(shapes: list[tuple[int, ...]], turns: int) -> dict[str, dict[str, fl
         }
         for name, values in times.items()
     } | {"weights": {"count": sum(w.size for w in weights)}}
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def copying(weights: list[np.ndarray]) -> Callable[[], object]:
@@ -238,7 +223,7 @@ def with_torch(weights: list[np.ndarray]) -> dict[str, Callable[[], object]]:
     return {"PyTorch": waiting(draw), "torch.compile": waiting(torch.compile(draw))}
 
 
-def report(results: dict[str, dict], options: Options, environment: dict) -> None:
+def report(results: dict[str, dict], options: Options, versions: dict) -> None:
     """Prints the table and writes the JSON file."""
     names = [name for name in next(iter(results.values())) if name != "weights"]
     headings = ["times the copy", *results]
@@ -253,16 +238,7 @@ def report(results: dict[str, dict], options: Options, environment: dict) -> Non
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    content = {
-        "benchmark": "synthesis",
-        "command": " ".join(["python", *sys.argv]),
-        "table": [headings, *rows],
-        "options": asdict(options) | {"out": str(options.out)},
-        "environment": environment,
-        "result": results,
-    }
-    replace(options.out, json.dumps(content, indent=1) + "\n")
-    print(f"written: {options.out}")
+    write("synthesis", [headings, *rows], options, results, versions)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-import torch_pruning
 from torch import nn
 
 from evojax.data import Dataset
@@ -72,6 +71,8 @@ def narrowed(net: nn.Module, kept: Mapping[str, Sequence[int]], image: torch.Ten
         kept: by the name of a layer, which of its outputs stay; layers that are not named do whole.
         image: an example input.
     """
+    import torch_pruning
+
     for name, places in kept.items():
         graph = torch_pruning.DependencyGraph().build_dependency(net, example_inputs=image)
         layer = net.get_submodule(name)

@@ -9,22 +9,19 @@ the same net and recipe in PyTorch. All take turns within one run, after a warm-
 reported, and the ratio is the median of the turns' ratios. Masking may cost 5 %.
 """
 
-import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
+from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
-from evojax.evolution.lineage import surroundings
-from evojax.files import replace
 from evojax.learning import Network, Recipe, linen, on_device, trainer
 from evojax.models import LeNet
 
@@ -59,19 +56,19 @@ def main(options: Options) -> None:
     images = rng.integers(0, 256, shape, np.uint8)
     labels = rng.integers(0, 10, shape[0], np.int32)
     contestants = evojax_epochs(images, labels, options)
-    environment = surroundings()
+    versions = {}
     try:
         import torch
     except ImportError:
         print("torch is not importable: measuring evojax alone", file=sys.stderr)
     else:
         contestants["PyTorch"] = torch_epoch(images, labels, options)
-        environment |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+        versions = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
     speeds = {
         name: [shape[0] / seconds for seconds in times]
         for name, times in take_turns(contestants, options.turns).items()
     }
-    report(speeds, options, environment)
+    report(speeds, options, versions)
 
 
 def evojax_epochs(
@@ -106,20 +103,15 @@ def torch_epoch(images: np.ndarray, labels: np.ndarray, options: Options) -> Cal
     """One epoch of the same net and recipe in PyTorch, eager, in its fastest CPU layout."""
     import torch
     from torch import nn
+    from torch_lenet import lenet
 
     if options.threads:
         torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
 
-    def average() -> nn.Module:
-        return nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
-
-    net = nn.Sequential(
-        *(nn.Conv2d(options.channels, 32, 5, padding=2), nn.MaxPool2d(3, 2, ceil_mode=True)),
-        *(nn.ReLU(), nn.Conv2d(32, 32, 5, padding=2), nn.ReLU(), average()),
-        *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), average()),
-        *(nn.Conv2d(64, 64, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)),
-    ).to(device, memory_format=torch.channels_last)
+    params, _ = linen(LeNet()).init(jax.random.key(0), images.shape[1:])
+    net = lenet(jax.device_get(params), options.channels)
+    net = net.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.0)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels).to(device).long()
@@ -138,21 +130,7 @@ def torch_epoch(images: np.ndarray, labels: np.ndarray, options: Options) -> Cal
     return run
 
 
-def take_turns(contestants: dict[str, Callable[[], None]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each contestant's every turn, after one that is not counted."""
-    for run in contestants.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(turns):
-        # Every second round backwards, so that nobody always follows the same one.
-        for name in list(contestants)[:: 1 if turn % 2 else -1]:
-            start = time.perf_counter()
-            contestants[name]()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def report(speeds: dict[str, list[float]], options: Options, environment: dict) -> None:
+def report(speeds: dict[str, list[float]], options: Options, versions: dict) -> None:
     """Prints the table and writes the JSON file."""
     table = Table("", "images/s", "fastest", "of dense", title="LeNet, training")
     result = {}
@@ -172,19 +150,9 @@ def report(speeds: dict[str, list[float]], options: Options, environment: dict) 
             f"{row['of_dense']:.3f}",
         )
     Console().print(table)
-    content = {
-        "benchmark": "training",
-        "command": " ".join(["python", *sys.argv]),
-        "table": [
-            ["one epoch of LeNet", "speed, of the dense network's"],
-            *([name, f"{row['of_dense']:.2f}"] for name, row in result.items()),
-        ],
-        "options": asdict(options) | {"out": str(options.out)},
-        "environment": environment,
-        "result": result,
-    }
-    replace(options.out, json.dumps(content, indent=1) + "\n")
-    print(f"written: {options.out}")
+    headings = ["one epoch of LeNet", "speed, of the dense network's"]
+    rows = [[name, f"{row['of_dense']:.2f}"] for name, row in result.items()]
+    write("training", [headings, *rows], options, result, versions)
 
 
 if __name__ == "__main__":

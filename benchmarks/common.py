@@ -1,0 +1,65 @@
+"""What the benchmarks share: taking turns, and the file that a result goes into."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evojax.evolution.lineage import surroundings
+from evojax.files import replace
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def take_turns(
+    contestants: Mapping[str, Callable[[], object]], turns: int
+) -> dict[str, list[float]]:
+    """Seconds of each contestant's every turn, after one that is not counted."""
+    for run in contestants.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns):
+        # Every second round backwards, so that nobody always follows the same one.
+        for name in list(contestants)[:: 1 if turn % 2 else -1]:
+            times[name].append(timed(contestants[name]))
+    return times
+
+
+def write(
+    benchmark: str,
+    table: Sequence[Sequence[str]],
+    options: Any,  # noqa: ANN401 (a dataclass with the field `out`)
+    result: Any,  # noqa: ANN401
+    versions: Mapping[str, Any],
+    **more: Any,  # noqa: ANN401
+) -> None:
+    """Writes a result as JSON to `options.out`: what was measured, how, and where.
+
+    Args:
+        benchmark: its name.
+        table: headings, then rows, as a README shows them.
+        options: what was asked for.
+        result: all figures.
+        versions: of other software that was measured.
+        more: further entries.
+    """
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+    content = {
+        "benchmark": benchmark,
+        "command": " ".join(["python", *sys.argv]),
+        "table": table,
+        "options": asked,
+        "environment": surroundings() | versions,
+        **more,
+        "result": result,
+    }
+    replace(options.out, json.dumps(content, indent=1) + "\n")
+    print(f"written: {options.out}")
