@@ -55,5 +55,5 @@ def main(flavour: str, out: Path, **changes) -> Path:
 
 
 if __name__ == "__main__":
-    flavour = "nnx" if "--nnx" in sys.argv else "linen"
+    flavour = {"": "linen", "--nnx": "nnx"}.get(" ".join(sys.argv[1:])) or sys.exit(__doc__)
     print(f"written: {main(flavour, Path('runs/your_network') / flavour)}")

@@ -26,7 +26,8 @@ def check_round_to(round_to: int) -> None:
     Raises:
         ValueError: if it is no whole number of at least 1.
     """
-    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+    whole = isinstance(round_to, int | np.integer) and not isinstance(round_to, bool)
+    if not whole or round_to < 1:
         raise ValueError(f"round_to must be a whole number of at least 1; got {round_to!r}")
 
 
@@ -168,7 +169,8 @@ def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:
             return
     raise InconsistentError(
         f"{what} does not compute what the original does: a defect of evojax. "
-        f"Please report it with the network. Outputs of shape {one.shape} and {other.shape}."
+        f"Please report it with the network. Outputs: {one.dtype} of shape {one.shape} and "
+        f"{other.dtype} of shape {other.shape}."
     )
 
 
@@ -182,12 +184,17 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def random_like(x: PyTree) -> PyTree:
-    """Standard normal numbers for floating-point leaves; others stay as they are."""
+    """Standard normal numbers for floating-point leaves, other integers of those that are there."""
     generator = np.random.default_rng(0)
 
     def draw(leaf: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf
-        return jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            numbers = generator.standard_normal(leaf.shape)
+            if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+                numbers = numbers + 1j * generator.standard_normal(leaf.shape)
+            return jnp.asarray(numbers, leaf.dtype)
+        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.size:
+            return jnp.asarray(generator.choice(np.ravel(leaf), leaf.shape), leaf.dtype)
+        return leaf
 
     return jax.tree.map(draw, x)

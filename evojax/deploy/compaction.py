@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from evojax.deploy.checks import check_round_to, check_same, cut_off, matched, traced
-from evojax.deploy.folding import constants
 from evojax.deploy.function import function
 from evojax.deploy.interpreter import sliced
-from evojax.deploy.liveness import liveness, missed
+from evojax.deploy.removal import removal, views
 from evojax.deploy.report import Report, describe
-from evojax.deploy.topology import Topology, cut, topology
 from evojax.deploy.trace import Apply
 
 PyTree = Any
@@ -47,12 +44,14 @@ def compact(
     constant is added as one, except in a convolution with padding, for which it stays. A weight
     that is exactly 0 counts as pruned, whatever the masks say. What is not understood is kept whole
     and named in the report. The output is that of the masked network, within rounding, which is
-    checked on the example and on random inputs.
+    checked on the example, on random inputs, and on some of another length of the first axis.
 
     The new function is an ordinary JAX function: jit, grad, vmap and `jax.export` work on it. It
     takes inputs that differ from the example in their first axis. Derivatives are those of the
-    primitive operations: `jax.custom_vjp` of a layer is not asked. A network trained further may
-    well wake what was 0 here, in the masked network but not in the compacted one.
+    primitive operations: a layer's own (`jax.custom_vjp`, `jax.custom_jvp`) are not asked, so a
+    straight-through estimator has none, and that of `jax.nn.relu` at exactly 0 is not 0. A network
+    trained further may well wake what was 0 here, in the masked network but not in the compacted
+    one.
 
     Args:
         apply: ``(variables, x) -> outputs``, PyTrees of arrays: `flax.linen.Module.apply`, a
@@ -94,22 +93,21 @@ def compact(
         leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
         for leaf, mask in zip(leaves, fitted, strict=True)
     ]
-    channels = topology(program)
-    found = liveness(channels, leaves, jax.tree.leaves(x))
+    seen = views(apply, variables, x, program)
+    found = seen[0].liveness(leaves)
     if not found.vary:
         raise ValueError(cut_off(program, found.passes))
-    removed = rounded(channels, ~missed(channels, found), round_to)
-    whole = cut(channels, removed)
-    added = constants(whole, found, leaves, jax.tree.leaves(x))
+    whole, removed, added = removal(seen, found, leaves, round_to)
     kept = [whole.kept(var) for var in program.variables]
     small = [sliced(leaf, keep) for leaf, keep in zip(leaves, kept, strict=True)]
     smaller = function(apply, variables, x, removed, added)
     compacted = jax.tree.unflatten(structure, small)
-    check_same(
-        lambda x: apply(jax.tree.unflatten(structure, leaves), x),
-        jax.jit(lambda x: smaller(compacted, x)),
-        x,
-    )
+    for view in seen:
+        check_same(
+            lambda x: apply(jax.tree.unflatten(structure, leaves), x),
+            jax.jit(lambda x: smaller(compacted, x)),
+            view.x,
+        )
     marks, masks_structure = jax.tree.flatten(masks, is_leaf=lambda leaf: leaf is None)
     cut_masks = [
         mask if mask is None or place is None else sliced(mask, kept[place])
@@ -119,30 +117,5 @@ def compact(
         smaller,
         compacted,
         jax.tree.unflatten(masks_structure, cut_masks),
-        describe(whole, fitted),
+        describe(whole, fitted, added),
     )
-
-
-def rounded(channels: Topology, removed: np.ndarray, round_to: int) -> np.ndarray:
-    """Leaves in place some of what could go, so that widths are multiples of `round_to`.
-
-    Returns:
-        Which of the variables' atoms to remove, bool (prunable + 1,).
-    """
-    removed = removed.copy()
-    roots = channels.atoms.find(np.arange(len(removed)))
-    axes = [
-        axis[:, 0]
-        for var in channels.program.variables
-        for axis in channels.axes[var]
-        if axis is not None
-    ]
-    settled = round_to == 1
-    while not settled:
-        settled = True
-        for axis in axes:
-            gone = axis[removed[axis]]
-            if len(gone) and (len(axis) - len(gone)) % round_to:
-                removed[roots == roots[gone[0]]] = False
-                settled = False
-    return removed

@@ -18,6 +18,10 @@ from evojax.genetics.census import sparse_bytes
 PyTree = Any
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
+UNCOUNTED = ("ragged_dot", "ragged_dot_general", "scaled_matmul")
+MOVING = {*REARRANGING, "slice", "split", "rev", "concatenate"}
+SCALING = {"mul", "div", "neg", "convert_element_type"}
+"""Operations through which what is 0 stays 0."""
 IN_PLACE = {*REARRANGING, *ELEMENTWISE}
 """Operations that need no memory of their own where an operand of theirs is used no more."""
 
@@ -48,7 +52,8 @@ class Cost(NamedTuple):
         bytes_dense: of all variables.
         bytes_sparse: likewise, each array with masks as the smallest of itself, its living entries
             and a bitmask, and its living entries and their indices.
-        uncounted: operations with products inside whose number of turns is not known.
+        uncounted: operations with products inside whose number of turns is not known, and products
+            of other kinds.
     """
 
     parameters: int
@@ -134,13 +139,9 @@ def weighed(program: Program) -> list[tuple[Eqn, Product]]:
     for eqn in program.jaxpr.eqns:
         if eqn.primitive.name in PRODUCTS:
             found.append((eqn, _product(eqn, weights)))
-        elif _rearranges(eqn):
-            _rearrange(eqn, weights)
+        else:
+            _follow(eqn, weights)
     return found
-
-
-def _rearranges(eqn: Eqn) -> bool:
-    return eqn.primitive.name in {*REARRANGING, "convert_element_type"}
 
 
 def _alive(var: Var, mask: Any) -> np.ndarray:  # noqa: ANN401
@@ -181,8 +182,10 @@ def _products(jaxpr: Jaxpr, weights: dict[Any, Weight]) -> tuple[list[Product], 
         name = eqn.primitive.name
         if name in PRODUCTS:
             products.append(_product(eqn, weights))
-        elif _rearranges(eqn):
-            _rearrange(eqn, weights)
+        else:
+            _follow(eqn, weights)
+        if name in UNCOUNTED:
+            uncounted.append(name)
         for inner in _inside(eqn):
             some, others = _products(inner, {})
             turns = eqn.params["length"] if name == "scan" else 0
@@ -200,15 +203,24 @@ def _inside(eqn: Eqn) -> Iterator[Jaxpr]:
                 yield inner
 
 
-def _rearrange(eqn: Eqn, weights: dict[Any, Weight]) -> None:
-    """Follows a variable's living entries to where they are put."""
-    source = eqn.invars[0]
-    if isinstance(source, Literal) or source not in weights or len(eqn.invars) != 1:
+def _follow(eqn: Eqn, weights: dict[Any, Weight]) -> None:
+    """Follows a variable's living entries to where they are put, scaled or not.
+
+    What is put together of several variables goes by the first one's path.
+    """
+    known = [None if isinstance(atom, Literal) else weights.get(atom) for atom in eqn.invars]
+    found = [weight for weight in known if weight is not None]
+    name = eqn.primitive.name
+    if not found or (name == "div" and known[0] is None):
         return
-    path, alive = weights[source]
-    if eqn.primitive.name != "convert_element_type":
-        alive = np.asarray(bind(eqn, [alive])[0])
-    weights[eqn.outvars[0]] = Weight(path, alive)
+    if name in MOVING and len(found) == len(known):
+        moved = bind(eqn, [weight.alive for weight in found])
+        for var, alive in zip(eqn.outvars, moved, strict=True):
+            weights[var] = Weight(found[0].path, np.asarray(alive))
+    elif name in SCALING and len(found) == 1:
+        shape = shape_of(eqn.outvars[0])
+        if found[0].alive.shape == shape:
+            weights[eqn.outvars[0]] = found[0]
 
 
 def _product(eqn: Eqn, weights: Mapping[Any, Weight]) -> Product:

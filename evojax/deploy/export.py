@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from evojax.deploy.checks import InconsistentError, check_same, traced
-from evojax.deploy.report import Report
+from evojax.deploy.report import Added, Report
 from evojax.deploy.trace import Apply
 from evojax.files import replace
 from evojax.genetics.trees import flatten
@@ -64,7 +64,8 @@ def export(
     * ``"onnx"``: weights inside, for batches of the example's size (the extra ``onnx``).
     * ``"safetensors"`` (the extra ``safetensors``) and ``"npz"``, NumPy's archive: the variables by
       their paths, and a JSON file of the same name that describes them: shapes and dtypes, and of a
-      compacted network the shapes before.
+      compacted network the shapes before, and the constants that stand in for removed channels,
+      which are in the file as ``constants/0`` and so on.
 
     Args:
         apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
@@ -106,7 +107,7 @@ def export(
         case "onnx":
             content, batch = _onnx(forward, x), _batch(x)
         case "safetensors" | "npz":
-            content, batch = _arrays(variables, format), None
+            content, batch = _arrays(variables, format, report), None
             described = json.dumps(description(variables, report), indent=1) + "\n"
             replace(_beside(out), described)
             return Exported((replace(out, content), _beside(out)), batch)
@@ -147,15 +148,25 @@ def description(variables: PyTree, report: Report | None = None) -> dict[str, An
             | ({"shape_before": before[path]} if path in before else {})
             for path, leaf in leaves.items()
         },
+        "constants": {
+            path: {"shape": list(array.shape), "added_to": operation}
+            for path, (operation, array) in _constants(report).items()
+        },
     }
+
+
+def _constants(report: Report | None) -> dict[str, Added]:
+    """What stands in for removed channels, by its path in a file."""
+    return {f"constants/{i}": added for i, added in enumerate(report.added if report else ())}
 
 
 def _beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.json")
 
 
-def _batch(x: PyTree) -> int:
-    return jax.tree.leaves(x)[0].shape[0]
+def _batch(x: PyTree) -> int | None:
+    """The length of the first axis of the first leaf that has one."""
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(x) if leaf.ndim), None)
 
 
 def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, int | None]:
@@ -165,7 +176,10 @@ def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, i
     batch: int | None = None
     try:
         symbolic = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((any_number, *leaf.shape[1:]), leaf.dtype), x
+            lambda leaf: jax.ShapeDtypeStruct(
+                (any_number, *leaf.shape[1:]) if leaf.ndim else (), leaf.dtype
+            ),
+            x,
         )
         exported = jax.export.export(jitted, platforms=PLATFORMS)(symbolic)
     except Exception:
@@ -179,7 +193,7 @@ def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, i
 
 
 def _three_times(leaf: jax.Array) -> jax.Array:
-    return jnp.concatenate([leaf] * 3)
+    return jnp.concatenate([leaf] * 3) if leaf.ndim else leaf
 
 
 def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
@@ -210,9 +224,15 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
     return data
 
 
-def _arrays(variables: PyTree, format: Format) -> bytes:
+def _arrays(variables: PyTree, format: Format, report: Report | None) -> bytes:
     leaves, _ = flatten(variables)
-    arrays = {path: np.ascontiguousarray(leaf) for path, leaf in leaves.items()}
+    if keys := [p for p, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]:
+        raise ValueError(
+            f"{', '.join(keys)} is a random key, which {format} does not hold: leave it out, or "
+            "give its jax.random.key_data"
+        )
+    arrays = {path: np.asarray(leaf, order="C") for path, leaf in leaves.items()}
+    arrays |= {path: added.constant for path, added in _constants(report).items()}
     if format == "safetensors":
         from safetensors.numpy import load, save
 
@@ -221,7 +241,7 @@ def _arrays(variables: PyTree, format: Format) -> bytes:
     else:
         data = _archive(arrays)
         restored = dict(np.load(io.BytesIO(data)))
-    if any(not np.array_equal(array, restored[path]) for path, array in arrays.items()):
+    if any(array.tobytes() != restored[path].tobytes() for path, array in arrays.items()):
         raise InconsistentError(f"{format} gives back other arrays than it was given")
     return data
 

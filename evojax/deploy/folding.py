@@ -83,6 +83,6 @@ def _added(cut: Cut, index: int, eqn: Eqn, facts: list[Fact]) -> jax.Array:
 def _collapsed(array: np.ndarray) -> np.ndarray:
     for axis in range(array.ndim):
         first = array[(slice(None),) * axis + (slice(0, 1),)]
-        if array.size and np.allclose(array, first, rtol=1e-6, atol=1e-7):
+        if array.size and np.allclose(array, first, rtol=0, atol=1e-6 * np.abs(array).max()):
             array = first
     return array

@@ -46,11 +46,11 @@ def function(
 
     def cut_for(variables: PyTree, x: PyTree) -> Cut:
         leaves, structure = jax.tree.flatten(x)
-        dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(variables))
-        key = (structure, dtypes, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        types = tuple(map(_type, jax.tree.leaves(variables)))
+        key = (structure, types, *((leaf.shape, *_type(leaf)) for leaf in leaves))
         if key not in cuts:
             _check_input(x, like)
-            program = trace(apply, _of_dtypes(whole, dtypes), _shapes(x))
+            program = trace(apply, _of_types(whole, types), _shapes(x))
             _check_arithmetic(program, first.topology.program)
             cuts[key] = cut(topology(program), removed, constants)
         return cuts[key]
@@ -65,20 +65,27 @@ def function(
     return compacted
 
 
+def _type(leaf: Any) -> tuple[Any, bool]:  # noqa: ANN401 (an array, or its shape)
+    """Its dtype, and whether it gives way to others', as Python's numbers do."""
+    return leaf.dtype, bool(getattr(leaf, "weak_type", False))
+
+
+def _shaped(leaf: Any, dtype: Any, weak: bool) -> jax.ShapeDtypeStruct:  # noqa: ANN401
+    return jax.ShapeDtypeStruct(leaf.shape, dtype, weak_type=weak)
+
+
 def _shapes(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    return jax.tree.map(lambda leaf: _shaped(leaf, *_type(leaf)), tree)
 
 
 def _structure(tree: PyTree) -> Any:  # noqa: ANN401
     return jax.tree.structure(tree)
 
 
-def _of_dtypes(tree: PyTree, dtypes: tuple[Any, ...]) -> PyTree:
+def _of_types(tree: PyTree, types: tuple[tuple[Any, bool], ...]) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
-    pairs = zip(leaves, dtypes, strict=True)
-    return jax.tree.unflatten(
-        structure, [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in pairs]
-    )
+    pairs = zip(leaves, types, strict=True)
+    return jax.tree.unflatten(structure, [_shaped(leaf, *one) for leaf, one in pairs])
 
 
 def _check_variables(variables: PyTree, whole: PyTree, plan: Cut) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, Var
 
-from evojax.deploy.rules import Kept
+from evojax.deploy.rules import OPAQUE, Kept
 from evojax.deploy.rules.rule import Eqn, dtype_of, shape_of, smaller
 from evojax.deploy.topology import Cut, rule_of
 from evojax.deploy.trace import bind
@@ -63,6 +63,8 @@ def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
     ins, outs = ([cut.kept(atom) for atom in atoms] for atoms in (eqn.invars, eqn.outvars))
     if all(keep is None for kept in (*ins, *outs) for keep in kept):
         return bind(eqn, args)
+    if rule_of(eqn) is OPAQUE:  # As iota: places are those before anything was removed.
+        return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]
     shapes = [smaller(shape_of(out), kept) for out, kept in zip(eqn.outvars, outs, strict=True)]
     nothing = any(0 in shape for shape in shapes) or (
         rule_of(eqn).sums and any(0 in jnp.shape(arg) for arg in args)
@@ -71,6 +73,4 @@ def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
         return [
             jnp.zeros(shape, dtype_of(out)) for shape, out in zip(shapes, eqn.outvars, strict=True)
         ]
-    if not eqn.invars:  # As iota: places are those before anything was removed.
-        return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]
     return bind(eqn, args, **rule_of(eqn).shrink(eqn, ins, outs))

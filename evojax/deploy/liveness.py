@@ -9,6 +9,7 @@ asked who reads it, and removing what nobody misses changes nothing that somebod
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liv
         needed, constant = _needed(topology, facts)
         outs = [fact_of(facts, atom) for atom in topology.program.jaxpr.outvars]
         passes = [
-            jnp.any(jnp.stack([jnp.any(facts[var].varies) for var in eqn.outvars]))
+            jnp.any(jnp.array([False, *(jnp.any(facts[var].varies) for var in eqn.outvars)]))
             for eqn in topology.program.jaxpr.eqns
         ]
         vary = jnp.any(jnp.stack([jnp.any(out.varies) for out in outs]))
@@ -69,17 +70,26 @@ def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liv
     return find(variables, inputs)
 
 
-def missed(topology: Topology, found: Liveness) -> np.ndarray:
-    """Which of the variables' atoms have to stay, bool (prunable + 1,)."""
+def missed(topology: Topology, found: Liveness, unfolded: Collection[int] = ()) -> np.ndarray:
+    """Which of the variables' atoms have to stay, bool (prunable + 1,).
+
+    Args:
+        topology: of the program.
+        found: what influences the output.
+        unfolded: operations, by their number in `Program.arithmetic`, to which constants may not
+            be added in place of channels.
+    """
     atoms = topology.atoms
     needed = np.zeros(len(atoms), bool)
-    for eqn, sinks, marks in zip(
-        topology.program.jaxpr.eqns, topology.sinks, found.needed, strict=True
-    ):
-        for sink, mark in zip(sinks, marks, strict=True):
+    strict = {id(topology.program.arithmetic[number]) for number in unfolded}
+    for index, eqn in enumerate(topology.program.jaxpr.eqns):
+        for sink, mark, constant in zip(
+            topology.sinks[index], found.needed[index], found.constant[index], strict=True
+        ):
             axis = topology.of(eqn.invars[sink.operand])[sink.axis]
             if axis is not None:
-                needed[atoms.find(axis[np.asarray(mark)])] = True
+                stays = np.asarray(mark | constant if id(eqn) in strict else mark)
+                needed[atoms.find(axis[stays])] = True
     needed[0] = True
     return needed[atoms.find(np.arange(topology.prunable + 1))]
 
@@ -158,7 +168,10 @@ def _along(
     others = tuple(i for i in range(counts.ndim) if i != axis)
     if rule.sums:
         counts &= ~fact.zero
-    weighted = all(other.unknown is None for other in facts if other is not fact)
+    # What meets nothing but weights is a constant to fold; a product of weights is weights.
+    weighted = fact.unknown is not None and all(
+        other.unknown is None for other in facts if other is not fact
+    )
     missed = counts & fact.varies if rule.sums and weighted and rule.folds(eqn) else counts
     needed = jnp.any(missed, others)
     return needed, jnp.any(counts, others) & ~needed

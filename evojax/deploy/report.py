@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,18 @@ class Whole(NamedTuple):
     reason: str
 
 
+class Added(NamedTuple):
+    """What removed channels added to the output of an operation: it is part of the function now.
+
+    Attributes:
+        operation: name of its primitive.
+        constant: (axes of the output), of length 1 where nothing differs.
+    """
+
+    operation: str
+    constant: np.ndarray
+
+
 class Report(NamedTuple):
     """What compaction did.
 
@@ -43,11 +55,13 @@ class Report(NamedTuple):
         variables: their shapes before and after.
         living: entries that the masks leave alive, of all variables.
         kept_whole: axes that were not understood, or whose operation allows no removal.
+        added: constants in place of removed channels, in the order of computation.
     """
 
     variables: tuple[Variable, ...]
     living: int
     kept_whole: tuple[Whole, ...]
+    added: tuple[Added, ...] = ()
 
     @property
     def parameters_before(self) -> int:
@@ -73,6 +87,10 @@ class Report(NamedTuple):
         lines += [
             f"kept whole: {path}, axis {axis}: {reason}" for path, axis, reason in self.kept_whole
         ]
+        lines += [
+            f"added in place of channels: {_times(constant.shape)} to a {operation}"
+            for operation, constant in self.added
+        ]
         return "\n".join(lines)
 
 
@@ -80,7 +98,7 @@ def _times(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def describe(cut: Cut, masks: Sequence[Any]) -> Report:
+def describe(cut: Cut, masks: Sequence[Any], constants: Mapping[int, np.ndarray]) -> Report:
     """The report of what is removed, with the masks by leaf of the variables."""
     program, atoms = cut.topology.program, cut.topology.atoms
     variables, whole = [], []
@@ -95,4 +113,8 @@ def describe(cut: Cut, masks: Sequence[Any]) -> Report:
             reason = None if axis is None else atoms.reason(axis)
             if reason is not None:
                 whole.append(Whole(path, i, reason))
-    return Report(tuple(variables), living, tuple(whole))
+    added = [
+        Added(program.arithmetic[number].primitive.name, constants[number])
+        for number in sorted(constants)
+    ]
+    return Report(tuple(variables), living, tuple(whole), tuple(added))

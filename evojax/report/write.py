@@ -81,7 +81,7 @@ def _networks(run_dir: Path, lineage: Lineage, restore: Restore) -> dict[int, Ne
 
 
 def _checkpoints() -> Restore:
-    # Imported late: reading a lineage or a README's tables needs neither JAX nor Orbax.
+    # Imported late: a page without networks needs no Orbax.
     from evojax.evolution.checkpoints import restore
 
     return restore

@@ -152,3 +152,40 @@ def test_what_is_compacted_costs_less():
 def test_masks_of_another_network_are_refused():
     with pytest.raises(ValueError, match="masks are of another network"):
         cost(dense, DENSE, jnp.ones((1, 3)), {"hidden": {"kernel": jnp.ones((3, 9), bool)}})
+
+
+DEAD = jnp.ones((4, 6), bool).at[:, :3].set(False)
+
+
+@pytest.mark.parametrize(
+    ("used", "macs"),
+    [
+        (lambda w: w[:, :3], 0),
+        (lambda w: w[:, 2:], 12),
+        (lambda w: w * 2, 12),
+        (lambda w: jnp.concatenate([w, w], 1), 24),
+        (lambda w: w[::-1], 12),
+        (lambda w: w + 1, 24),  # What was 0 is not any more.
+    ],
+)
+def test_pruned_weights_cost_nothing_wherever_they_are_put(used, macs):
+    found = cost(
+        lambda v, x: x @ used(v["w"]), {"w": jnp.ones((4, 6))}, jnp.ones((1, 4)), {"w": DEAD}
+    )
+    assert found.macs == macs
+
+
+def test_scanned_weights_are_told_apart_step_by_step():
+    def apply(variables, x):
+        return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, variables["w"])[0]
+
+    mask = jnp.ones((3, 4, 4), bool).at[1, 0].set(False)
+    found = cost(apply, {"w": jnp.ones((3, 4, 4))}, jnp.ones((2, 4)), {"w": mask})
+    assert found.macs_by_path == {"w": 2 * (16 + 12 + 16)}
+
+
+def test_products_of_other_kinds_are_named():
+    def apply(variables, x):
+        return lax.ragged_dot(x, variables["w"], jnp.array([2, 1]))
+
+    assert cost(apply, {"w": jnp.ones((2, 4, 5))}, jnp.ones((3, 4))).uncounted

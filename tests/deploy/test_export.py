@@ -128,6 +128,43 @@ def test_a_missing_extra_is_named_with_its_command(format, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_constants_in_place_of_channels_are_in_the_file(tmp_path):
+    def apply(variables, x):
+        return jax.nn.sigmoid(x @ variables["a"]) @ variables["b"]
+
+    variables = {"a": jnp.arange(24.0).reshape(4, 6) / 24, "b": jnp.ones((6, 2))}
+    masks = {"a": jnp.ones((4, 6), bool).at[:, 2:].set(False), "b": None}
+    small = evojax.compact(apply, variables, masks, jnp.ones((1, 4)))
+    assert "added in place of channels: 1x1 to a dot_general" in str(small.report)
+    arguments = small.apply, small.variables, jnp.ones((1, 4))
+    done = evojax.export(*arguments, tmp_path / "net.npz", "npz", report=small.report)
+    arrays = np.load(done.files[0])
+    described = json.loads(done.files[1].read_text())
+    assert described["constants"] == {"constants/0": {"shape": [1, 1], "added_to": "dot_general"}}
+    x = jnp.ones((3, 4))
+    again = jax.nn.sigmoid(x @ arrays["a"]) @ arrays["b"] + arrays["constants/0"]
+    np.testing.assert_allclose(again, small.apply(small.variables, x), rtol=1e-6)
+
+
+def test_inputs_without_a_batch_and_single_numbers_are_exported(tmp_path):
+    def apply(variables, x):
+        return x["images"] @ variables["w"] * x["a scale"] + variables["offset"]
+
+    variables = {"w": jnp.ones((3, 2)), "offset": jnp.float32(jnp.nan)}
+    x = {"images": jnp.ones((1, 3)), "a scale": jnp.float32(2.0)}
+    done = evojax.export(apply, variables, x, tmp_path / "net")
+    assert done.batch is None
+    files = evojax.export(apply, variables, x, tmp_path / "net.npz", "npz").files
+    assert np.load(files[0])["offset"].shape == ()
+
+
+def test_a_random_key_is_no_array_of_a_file(tmp_path):
+    with pytest.raises(ValueError, match="rng is a random key, which npz does not hold"):
+        variables = {"w": jnp.ones((3, 2)), "rng": jax.random.key(0)}
+        evojax.export(linear, variables, jnp.ones((1, 3)), tmp_path / "net", "npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_makes_no_sense_is_named(tmp_path):
     with pytest.raises(ValueError, match="format must be one of stablehlo, .*npz; got"):
         evojax.export(*ARGUMENTS, tmp_path / "net", "pickle")

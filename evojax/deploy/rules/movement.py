@@ -84,7 +84,7 @@ def _join_pad(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
     out: list[Axis] = []
     for axis, (low, high, gap) in zip(ins[0], eqn.params["padding_config"], strict=True):
         if axis is None or gap:
-            atoms.whole(axis)
+            atoms.whole(axis, "pad puts gaps between its entries")
             out.append(None)
             continue
         left = axis[max(-low, 0) : len(axis) - max(-high, 0)]

@@ -1,4 +1,4 @@
-"""Primitives that no rule understands: everything they touch is kept whole."""
+"""Primitives that no rule understands: they are computed whole, and what comes out is sliced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _join(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
     for axes in ins:
         for axis in axes:
             atoms.whole(axis, f"{eqn.primitive.name} is not understood")
-    return Joined([(None,) * len(shape_of(out)) for out in eqn.outvars])
+    return Joined([tuple(atoms.fresh(n) for n in shape_of(out)) for out in eqn.outvars])
 
 
 def _spread(eqn: Eqn, facts: list[Fact]) -> list[jax.Array]:

@@ -53,7 +53,7 @@ def _join_windows(atoms: Atoms, eqn: Eqn, ins: list[Axes]) -> Joined:
         ]
         passes = all(size == 1 for size in sizes) and tuple(eqn.params["padding"][i]) == (0, 0)
         if not passes:
-            atoms.whole(axis)
+            atoms.whole(axis, f"{eqn.primitive.name} goes along it")
         out.append(axis if passes else None)
     return Joined([tuple(out)])
 
