@@ -289,8 +289,8 @@ def entry(
 
     Multiply-accumulates count every living weight as often as it is multiplied (`Layer.positions`);
     what no product reads, as `evojax.cost` counts them, takes none. Bytes are of what counts as
-    synapses, normalisation left out: float32, and the sparse ones with, per layer, the smaller of a
-    bitmask and 2- or 4-byte indices.
+    synapses, normalisation left out: float32, and the sparse ones with, per layer, the smallest of
+    all entries, a bitmask and 2- or 4-byte indices.
     """
     positions = {layer.name: layer.positions for layer in layers}
     record = {
@@ -312,7 +312,9 @@ def entry(
         ],
         "macs": round(sum(layer.weights * positions.get(layer.name, 0) for layer in census.layers)),
         "bytes_dense": 4 * sum(layer.size for layer in census.layers),
-        "bytes_sparse": sum(sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
+        "bytes_sparse": sum(
+            min(4 * layer.size, sparse_bytes(layer.size, layer.synapses)) for layer in census.layers
+        ),
     }
     return record | measured
 

@@ -76,7 +76,10 @@ def check_channels(params: PyTree, channels: Channels) -> None:
 
 
 def living_channels(masks: PyTree, plan: Layout, channels: Channels) -> jax.Array:
-    """Which channels are alive: synapses enter them, and others leave them where any could.
+    """Which channels are alive: living ones enter them, and are entered by them where any could be.
+
+    To a fixed point: what is fed by dead channels only is dead. A bias that lives on there makes a
+    constant of its channel, which `evojax.compact` folds where it can.
 
     Args:
         masks: PyTree of bool arrays, ``None`` where nothing is pruned.
@@ -87,19 +90,34 @@ def living_channels(masks: PyTree, plan: Layout, channels: Channels) -> jax.Arra
         bool (channels,).
     """
     marks, _ = flatten(masks)
+    paths = [path for path, role in plan.roles.items() if isinstance(role, Synapses)]
+
+    def within(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        alive, _ = state
+        opened = {
+            path: functools.reduce(jnp.logical_and, open_to(alive, channels, path), marks[path])
+            for path in paths
+        }
+        return _connected_to(opened, channels), alive
+
+    everything = jnp.ones(channels.number, bool)
+    start = _connected_to({path: marks[path] for path in paths}, channels), everything
+    return jax.lax.while_loop(lambda state: jnp.any(state[0] != state[1]), within, start)[0]
+
+
+def _connected_to(marks: Mapping[str, jax.Array], channels: Channels) -> jax.Array:
+    """Channels that synapses enter, and that others leave where any could."""
     entered, left = (jnp.zeros(channels.number, bool) for _ in range(2))
     leaving = np.zeros(channels.number, bool)
-    for path, role in plan.roles.items():
-        if isinstance(role, Synapses):
-            for axis, ids in enumerate(channels.axes[path]):
-                last = axis == marks[path].ndim - 1
-                others = tuple(i for i in range(marks[path].ndim) if i != axis)
-                alive = jnp.any(marks[path], others)
-                for factor in ids.T:
-                    found = jnp.zeros(channels.number, bool)
-                    found = found.at[_places(factor, channels)].max(alive, mode="drop")
-                    entered, left = (entered | found, left) if last else (entered, left | found)
-                    leaving[factor[factor >= 0]] |= not last
+    for path, mask in marks.items():
+        for axis, ids in enumerate(channels.axes[path]):
+            last = axis == mask.ndim - 1
+            alive = jnp.any(mask, tuple(i for i in range(mask.ndim) if i != axis))
+            for factor in ids.T:
+                found = jnp.zeros(channels.number, bool)
+                found = found.at[_places(factor, channels)].max(alive, mode="drop")
+                entered, left = (entered | found, left) if last else (entered, left | found)
+                leaving[factor[factor >= 0]] |= not last
     return entered & (left | ~leaving)
 
 

@@ -19,7 +19,6 @@ from evojax.genetics.sampling import (
     floor,
     log_margins,
     ranked_log_margins,
-    synapse_log_margins,
     thin,
     words,
 )
@@ -113,7 +112,9 @@ def draw_offspring(
         margins = ranked_log_margins(seeds, genes, limit)
     else:
         margins = [log_margins(*pair, log_fcs, log_fs) for pair in pairs]
-        owns = [functools.partial(synapse_log_margins, *pair, log_fs) for pair in pairs]
+        owns = [
+            functools.partial(log_margins, *pair, log_fcs, log_fs, inside=True) for pair in pairs
+        ]
     capped = environment.capped or encoding.ranked
     threshold = cap(margins, limit) if capped else jnp.float32(0.0)
     alive, rescued = _survivors(margins, owns, threshold, marks, plan, environment.min_clusters)
@@ -181,7 +182,9 @@ def _survivors(
             lowest = floor(margin, nearest, group.axes, min_clusters)
             rescued += jnp.sum(lowest > bounds, dtype=jnp.int32)
             bounds = jnp.maximum(lowest, bounds)
-        survives = _surviving(margin, own, bounds, threshold, group.axes)
+        # Where several of the innermost clusters must live, each does that the floor lifts.
+        axes = group.levels[0] if group.levels and min_clusters == 1 else group.axes
+        survives = _surviving(margin, own, bounds, threshold, axes)
         living = nearest < bounds[:, None]
         alive |= {path: survives[index] for index, path in enumerate(group.paths)}
         channels |= {path: living[index] for index, path in enumerate(group.paths)}

@@ -65,9 +65,11 @@ def budget(
     F_c is such that the expected share of surviving clusters is `clusters`; F_s then is such that
     the expected share of surviving synapses is ``clusters * synapses``. Both are solved over the
     whole network, so strong layers keep more; F may exceed 1, a probability is clipped at 1. No
-    offspring keeps more than ``clusters * synapses`` of its parent's synapses: "an offspring deep
-    neural network should not have more than 80% of the total number of synapses in its direct
-    ancestor" (Shafiee & Wong 2016, section 3). Biases count as synapses, and as surviving ones:
+    offspring keeps more than ``clusters * synapses`` of its parent's synapses. The papers have it
+    that "an offspring deep neural network should not have more than 80% of the total number of
+    synapses in its direct ancestor" (Shafiee & Wong 2016, section 3), which is ``total=0.8``; their
+    tables fit 0.8 of the clusters and 0.8 of the synapses in them, and so does their LeNet. Biases
+    count as synapses, and as surviving ones:
     where channels die and take theirs along, fewer survive than the shares say.
 
     With `macs`, `parameters` or `latency` the budget is one of cost: that of the dense network that
@@ -114,9 +116,10 @@ def budget(
 def constant(
     clusters: float | Sequence[float], synapses: float, *, min_clusters: int = 1
 ) -> Environment:
-    """Multiplies every probability by F_c = `clusters` and F_s = `synapses` (Chung et al. 2018).
+    """Multiplies every probability by F_c = `clusters` and F_s = `synapses`.
 
-    Where clusters nest, `clusters` holds a factor for each kind, the outermost first, or one that
+    That is Eq. 3 of Shafiee & Wong 2016 by itself: nothing is solved for, and nothing capped. Where
+    clusters nest, `clusters` holds a factor for each kind, the outermost first, or one that
     is the product of all.
 
     Raises:
@@ -225,7 +228,9 @@ def share_of(number: jax.Array, share: float | jax.Array) -> jax.Array:
     """``floor(share * number)`` of an int32; in whole numbers, as float32 is too coarse."""
     if isinstance(share, jax.Array):
         return jnp.floor(share * number).astype(jnp.int32)
-    ratio = Fraction(share).limit_denominator(40_000)
+    ratio = Fraction(share).limit_denominator(40_000)  # 7/10, not the float just below it.
+    if ratio > share * (1 + 1e-12):
+        ratio = Fraction(math.floor(share * 40_000), 40_000)
     many, rest = number // ratio.denominator, number % ratio.denominator
     return many * ratio.numerator + rest * ratio.numerator // ratio.denominator
 

@@ -70,7 +70,12 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def log_margins(
-    seeds: jax.Array, gene: Gene, log_fcs: Sequence[jax.Array], log_fs: jax.Array
+    seeds: jax.Array,
+    gene: Gene,
+    log_fcs: Sequence[jax.Array],
+    log_fs: jax.Array,
+    *,
+    inside: bool = False,
 ) -> jax.Array:
     """Log-margins of a group's synapses: all factors of Eq. 3, inf where the parent has none.
 
@@ -79,10 +84,14 @@ def log_margins(
         gene: log-probabilities, the members on the first axis.
         log_fcs: logarithms of F_c, kind by kind.
         log_fs: logarithm of F_s.
+        inside: leave out the outermost kind of clusters, for the margins within them.
     """
-    own = synapse_log_margins(seeds, gene, log_fs)
+    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
+    own = _log_uniforms(seeds[:, -1], synapses) - synapses
     others = []
     for draw, (log_fc, level) in enumerate(zip(log_fcs, gene.clusters, strict=True)):
+        if inside and draw == 0:
+            continue
         clusters = jnp.minimum(0.0, log_fc + level)
         if clusters.shape == own.shape:
             # A 1x1 kernel or a dense weight is its own cluster: both factors apply, in one draw.
@@ -90,12 +99,6 @@ def log_margins(
         else:
             others.append(_log_uniforms(seeds[:, draw], clusters) - clusters)
     return functools.reduce(jnp.maximum, others, own)
-
-
-def synapse_log_margins(seeds: jax.Array, gene: Gene, log_fs: jax.Array) -> jax.Array:
-    """Log-margins of a group's synapses within their clusters: F_s and Eq. 5 alone."""
-    synapses = jnp.minimum(0.0, log_fs + gene.synapses)
-    return _log_uniforms(seeds[:, -1], synapses) - synapses
 
 
 def ranked_log_margins(
@@ -152,12 +155,12 @@ def thin(
     """Who survives where a floor lifts some parameters' thresholds above the network's.
 
     The floor is one of clusters. Within a cluster that it lets live the synapses keep their own
-    draws, or else all those whose draw beats the cluster's would live; the likeliest one lives in
-    any case.
+    draws, and those of the clusters inside it, or else all those whose draw beats the cluster's
+    would live; the likeliest one lives in any case.
 
     Args:
         margins: log-margins of a group's synapses.
-        own: their log-margins within their clusters.
+        own: their log-margins within their outermost clusters.
         bounds: each parameter's threshold, broadcastable.
         threshold: the network's.
         axes: the axes that a cluster spans in one member.

@@ -163,6 +163,19 @@ def test_what_the_cap_and_the_floor_did_is_recorded():
     assert np.all(draws[1e-4].rescued >= len(CHANNELS.families))
 
 
+def test_a_channel_fed_by_dead_channels_is_dead():
+    evolve = evolving(evojax.budget(macs=0.8))
+    masks = jax.tree.map(np.array, evolve.ancestor(PARAMS))
+    masks["dense"]["kernel"][:, 1:] = masks["dense"]["kernel"][8:] = False  # By channels 0 to 7,
+    masks["dense"]["kernel"][3, 1] = True  # and one by channel 3 alone,
+    for name in ("stem", "block"):
+        masks[name]["kernel"][..., 3] = False  # which nothing enters.
+    alive = alive_in(evolve, masks)
+    dense, stem = CHANNELS.families["dense/kernel"], CHANNELS.families["block/kernel"]
+    assert alive[dense].tolist() == [True] + [False] * 11
+    assert alive[stem].tolist() == [number != 3 for number in range(8)]
+
+
 @pytest.mark.parametrize("cluster", ["channel", ("channel", "kernel")])
 def test_no_layer_dies_for_want_of_a_synapse_between_living_channels(cluster):
     evolve = evolving(evojax.budget(macs=0.3), cluster)
@@ -222,6 +235,21 @@ def test_nested_clusters_have_a_factor_each():
     lived = np.asarray(draws["conv"]["kernel"]).mean(0)
     expected = 0.72 * np.asarray(dna.clusters["conv"]["kernel"] * dna.synapses["conv"]["kernel"])
     assert np.all(np.abs(lived - expected) < 5 * np.sqrt(expected / number) + 1e-3)
+
+
+def test_within_a_rescued_cluster_the_inner_ones_keep_their_draws():
+    params = {"conv": {"kernel": jnp.ones((3, 3, 32, 2))}}
+    evolve = evojax.synthesis(
+        evojax.cluster_driven(cluster=("filter", "kernel")), evojax.constant((0.02, 0.5), 0.5)
+    )
+    draws = jax.vmap(evolve.draw, in_axes=(0, None, None))(
+        jax.random.split(KEY, 256), params, evolve.ancestor(params)
+    )
+    kernels = np.asarray(draws.masks["conv"]["kernel"].any((1, 2)))  # (draws, inputs, filters)
+    filters = kernels.any(1)
+    assert np.all(filters.any(1)) and np.mean(draws.rescued) > 0.9
+    # A half of them, and fewer that have a synapse of nine left: hardly any has none.
+    assert kernels.sum() / filters.sum() == pytest.approx(16, rel=0.05)
 
 
 def test_offspring_are_subsets_and_one_program_serves_all_generations(compilations):

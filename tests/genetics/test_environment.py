@@ -11,6 +11,7 @@ import pytest
 import evojax
 from evojax.genetics import environment
 from evojax.genetics.encoding import Gene
+from evojax.genetics.environment import share_of
 
 KEYS = 512
 
@@ -286,3 +287,11 @@ def test_a_draw_refuses_a_share_that_is_none(share):
     evolve = evojax.synthesis(evojax.cluster_driven(), evojax.budget(total=0.9))
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]; got"):
         evolve.draw(jax.random.key(0), TINY, evolve.ancestor(TINY), share)
+
+
+@pytest.mark.parametrize(
+    ("share", "number", "kept"),
+    [(0.64, 100, 64), (0.7, 10, 7), (0.5252225922748345, 13_293_521, 6_982_057), (1.0, 7, 7)],
+)
+def test_a_share_is_never_rounded_up(share, number, kept):
+    assert 0 <= kept - int(share_of(jnp.int32(number), share)) <= number * 25e-6
