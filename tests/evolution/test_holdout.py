@@ -1,0 +1,31 @@
+"""Training images that are held out to choose the fittest by."""
+
+import numpy as np
+import pytest
+
+from evojax.data import Dataset, Split
+from evojax.evolution import RunFolderError, evolve, world
+from tests.evolution.test_generations import with_
+
+
+def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
+    labels = np.array([0] * 10 + [1] * 5 + [2] * 2 + [3], np.int32)
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    few = Dataset("few", 4, Split(images, labels), Split(images, labels))
+
+    def held(share):
+        return np.flatnonzero(world.held_out(with_(holdout=share), few)).tolist()
+
+    # Spelled out: they must be the same with any version of any library.
+    assert held(0.2) == [0, 5, 10, 15]
+    assert held(0.99) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15]
+    assert held(0.0) == []
+
+
+def test_a_run_goes_on_with_the_images_held_out_that_were(dense, dataset, tmp_path, monkeypatch):
+    settings = with_(generations=1, holdout=0.25)
+    evolve(settings, dense, dataset, tmp_path)
+    others = lambda *_: np.arange(64) < 16  # noqa: E731
+    monkeypatch.setattr(world, "held_out", others)
+    with pytest.raises(RunFolderError, match="holdout_crc32: "):
+        evolve(settings, dense, dataset, tmp_path)
