@@ -85,8 +85,7 @@ def layers_of(init: Init, forward: Forward, image_shape: Shape) -> tuple[Layer, 
     names = layer_names([path for path, role in roles.items() if isinstance(role, Synapses)])
     found: dict[str, int] = {}
     for path, macs in _multiplied(program, names):
-        if path in shapes:
-            found[path] = found.get(path, 0) + macs
+        found[path] = found.get(path, 0) + macs
     return tuple(
         Layer(names.get(path, path), _ratio(macs, math.prod(shapes[path].shape)))
         for path, macs in found.items()
@@ -98,25 +97,24 @@ def _multiplied(program: Program, carrying: Collection[str]) -> Iterator[tuple[s
 
     Args:
         program: the forward pass.
-        carrying: paths of the parameters that carry synapses.
+        carrying: paths of the parameters that carry synapses, before which others give way.
     """
-    made_of = _made_of(program, carrying)
+    made_of = _made_of(program)
     for eqn, product in weighed(program):
-        if product.path is not None:
-            yield product.path.removeprefix(PARAMS), product.macs
-            continue
-        sources = [made_of.get(a, NOTHING) for a in eqn.invars if not isinstance(a, Literal)]
-        match sorted(frozenset().union(*sources)):
+        sources = NOTHING.union(
+            *(made_of.get(atom, NOTHING) for atom in eqn.invars if not isinstance(atom, Literal))
+        )
+        match list(sources.intersection(carrying) or sources):
             case [path]:
                 yield path, product.macs
 
 
-def _made_of(program: Program, carrying: Collection[str]) -> dict[Var, frozenset[str]]:
-    """Of which synapses each value is made, for values that do not depend on the input."""
+def _made_of(program: Program) -> dict[Var, frozenset[str]]:
+    """Of which parameters each value is made, for values that do not depend on the input."""
     made_of = dict.fromkeys(program.jaxpr.constvars, NOTHING)
     for path, var in zip(program.paths, program.variables, strict=True):
         name = path.removeprefix(PARAMS)
-        made_of[var] = frozenset({name}) if name in carrying else NOTHING
+        made_of[var] = NOTHING if name == path else frozenset({name})
     for eqn in program.jaxpr.eqns:
         operands = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
         if all(atom in made_of for atom in operands):

@@ -149,6 +149,18 @@ def test_weights_are_found_where_they_are_computed_with_first():
     assert macs == total and isinstance(macs, int)
 
 
+def test_a_table_that_classifies_is_the_last_layer_and_signals_are_none():
+    class Tied(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = x.reshape(len(x), 16, 4) * self.param("gain", nn.initializers.ones, (16, 4))
+            x = nn.Dense(5, name="dense")(x.swapaxes(1, 2) @ x).mean(1)
+            return nn.Embed(3, 5, name="classes").attend(x)
+
+    expected = (Layer("dense", 4), Layer("classes/embedding", 1))
+    assert linen(Tied()).layers((8, 8, 1)) == expected
+
+
 def test_logits_are_float32_whatever_the_module_computes_in():
     model = linen(nn.Sequential([lambda x: x.mean((1, 2)), nn.Dense(3, dtype=jnp.bfloat16)]))
     params, stats = model.init(jax.random.key(0), (8, 8, 1))
