@@ -311,8 +311,8 @@ def mac_reductions(place: Path, dataset: dict[str, Any]) -> list[float]:
     module = LeNet(dataset["classes"])
     image = jnp.asarray(np.random.default_rng(1).normal(size=(1, *dataset["image_shape"])))
     macs = []
-    for number in range(1, 1 + len(read_lineage(place)["generations"])):
-        network = checkpoints.restore(place, number)
+    for record in read_lineage(place)["generations"]:
+        network = checkpoints.restore(place, record["generation"], crc32=record.get("crc32"))
         small = compact(module.apply, {"params": network.params}, network.masks, image)
         macs.append(cost(small.apply, small.variables, image).macs)
     return [macs[0] / each for each in macs]
