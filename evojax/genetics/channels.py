@@ -8,7 +8,7 @@ channel is found by tracing the network (`evojax.channels`); here it is data.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -16,11 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax.genetics.clusters import Layout, Synapses
-from evojax.genetics.encoding import Encoding, Gene, Strengths
-from evojax.genetics.environment import Environment, channel_factor, portions
-from evojax.genetics.sampling import LOWEST_LOG_UNIFORM, log_uniform, words
-from evojax.genetics.search import search
-from evojax.genetics.trees import PyTree, flatten, path_hash
+from evojax.genetics.encoding import Encoding, Strengths
+from evojax.genetics.trees import PyTree, flatten
 
 Axis = np.ndarray
 """Channels of the entries along an axis, int32 (length, factors), -1 for none. Where a reshape
@@ -92,7 +89,7 @@ def living_channels(masks: PyTree, plan: Layout, channels: Channels) -> jax.Arra
     marks, _ = flatten(masks)
     paths = [path for path, role in plan.roles.items() if isinstance(role, Synapses)]
 
-    def within(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def opened_by(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         alive, _ = state
         opened = {
             path: functools.reduce(jnp.logical_and, open_to(alive, channels, path), marks[path])
@@ -102,7 +99,7 @@ def living_channels(masks: PyTree, plan: Layout, channels: Channels) -> jax.Arra
 
     everything = jnp.ones(channels.number, bool)
     start = _connected_to({path: marks[path] for path in paths}, channels), everything
-    return jax.lax.while_loop(lambda state: jnp.any(state[0] != state[1]), within, start)[0]
+    return jax.lax.while_loop(lambda state: jnp.any(state[0] != state[1]), opened_by, start)[0]
 
 
 def _connected_to(marks: Mapping[str, jax.Array], channels: Channels) -> jax.Array:
@@ -115,7 +112,7 @@ def _connected_to(marks: Mapping[str, jax.Array], channels: Channels) -> jax.Arr
             alive = jnp.any(mask, tuple(i for i in range(mask.ndim) if i != axis))
             for factor in ids.T:
                 found = jnp.zeros(channels.number, bool)
-                found = found.at[_places(factor, channels)].max(alive, mode="drop")
+                found = found.at[places(factor, channels)].max(alive, mode="drop")
                 entered, left = (entered | found, left) if last else (entered, left | found)
                 leaving[factor[factor >= 0]] |= not last
     return entered & (left | ~leaving)
@@ -190,130 +187,20 @@ def channel_gene(
                     along = jnp.where(along > -jnp.inf, along, 0.0)
                     for factor in ids.T:
                         each = jnp.zeros(channels.number, jnp.float32)
-                        each = each.at[_places(factor, channels)].add(along, mode="drop")
+                        each = each.at[places(factor, channels)].add(along, mode="drop")
                         sums += each / _positive(jnp.max(jnp.abs(each)))
                         layers[np.unique(factor[factor >= 0])] += 1
     mean = sums / np.maximum(layers, 1)
-    rows = _rows(channels)
-    most = jnp.max(_padded(jnp.abs(mean), rows, 0.0), axis=1)
+    rows = family_rows(channels)
+    most = jnp.max(in_rows(jnp.abs(mean), rows, 0.0), axis=1)
     units = (
         jnp.zeros(channels.number, jnp.float32)
-        .at[_places(rows, channels)]
+        .at[places(rows, channels)]
         .set(most[:, None], mode="drop")
     )
     strength = jnp.where(living, mean, -jnp.inf)
     zero = jnp.zeros((), jnp.float32)
     return encoding.probabilities(Strengths((strength,), zero, (units,), zero + 1)).clusters[0]
-
-
-class ChannelDraw(NamedTuple):
-    """Which channels live, and how it came about.
-
-    Attributes:
-        alive: bool (channels,).
-        log_f: log F of the channels, float32 scalar.
-        capped: whether more were drawn than the budget allows, and cut back to it.
-        rescued: int32, number of families that the floor kept from dying out.
-    """
-
-    alive: jax.Array
-    log_f: jax.Array
-    capped: jax.Array
-    rescued: jax.Array
-
-
-def draw_channels(
-    key: jax.Array,
-    log: jax.Array,
-    parent: jax.Array,
-    share: float | jax.Array,
-    kinds: int,
-    channels: Channels,
-    environment: Environment,
-) -> ChannelDraw:
-    """Draws which channels live.
-
-    Args:
-        key: of the draw.
-        log: log-probabilities.
-        parent: which live in the parent, bool (channels,).
-        share: the share of the environment's currency to leave.
-        kinds: how many kinds of clusters are drawn within channels.
-        channels: of the network.
-        environment: how many may live. Of each family `min_clusters` do.
-    """
-    cost = functools.partial(spent, channels=channels, currency=environment.currency)
-    before = cost(parent)
-    if environment.currency is None:
-        share = portions(environment, kinds + 1, share)[0]
-    if environment.solved:
-        log_f = channel_factor(share, log, cost, before)
-    else:
-        log_f = jnp.log(jnp.asarray(share, jnp.float32))
-    rows = _rows(channels)
-    hashes = jnp.array([path_hash(f"channels of {name}") for name in channels.families], jnp.uint32)
-    uniforms = jax.vmap(log_uniform, in_axes=(0, None))(words(key, hashes, 1)[:, 0], rows.shape[1:])
-    margins = uniforms - _padded(jnp.minimum(0.0, log_f + log), rows, -jnp.inf)
-    threshold = jnp.float32(0.0)
-
-    def living(threshold: jax.Array) -> jax.Array:
-        alive = jnp.zeros(channels.number, bool)
-        return alive.at[_places(rows, channels)].set(margins < threshold, mode="drop")
-
-    if environment.currency is not None:
-        limit = jnp.asarray(share * before, jnp.float32)
-        threshold = search(lambda t: cost(living(t)), limit, LOWEST_LOG_UNIFORM, 0.0, 0.0)
-    few = min(environment.min_clusters, rows.shape[1])
-    nearest = -jax.lax.top_k(-margins, few)[0]
-    last = jnp.max(jnp.where(nearest < jnp.inf, nearest, -jnp.inf), axis=1)
-    lowest = jnp.nextafter(last, jnp.inf)
-    bounds = jnp.maximum(threshold, lowest)
-    rescued = jnp.sum(lowest > threshold, dtype=jnp.int32)
-    return ChannelDraw(living(bounds[:, None]), log_f, threshold < 0.0, rescued)
-
-
-def connected(
-    alive: jax.Array,
-    log: jax.Array,
-    genes: Sequence[Gene],
-    plan: Layout,
-    channels: Channels,
-) -> tuple[jax.Array, jax.Array]:
-    """Keeps layers from dying because no living synapse has both its channels.
-
-    Of such a layer the channels of the likeliest synapse live, beyond the budget if need be.
-
-    Args:
-        alive: which channels were drawn, bool (channels,).
-        log: log-probabilities of the channels.
-        genes: of the groups.
-        plan: the parameters' roles.
-        channels: of the network.
-
-    Returns:
-        Which channels live, and the number of layers that were kept, int32.
-    """
-    padded = jnp.append(log, 0.0)  # Where -1 looks.
-    rescued = jnp.int32(0)
-    kept = alive
-    for group, gene in zip(plan.groups, genes, strict=True):
-        for member, path in enumerate(group.paths):
-            if not isinstance(plan.roles[path], Synapses):
-                continue
-            odds = opened = gene.synapses[member]
-            axes = channels.axes[path]
-            for axis, ids in enumerate(axes):
-                end = jnp.sum(padded[ids], axis=1)
-                odds += end.reshape([-1 if i == axis else 1 for i in range(len(axes))])
-            for living in open_to(alive, channels, path):
-                opened = jnp.where(living, opened, -jnp.inf)
-            cut = (jnp.max(odds) > -jnp.inf) & (jnp.max(opened) == -jnp.inf)
-            rescued += cut
-            likeliest = jnp.unravel_index(jnp.argmax(odds), odds.shape)
-            for ids, place in zip(axes, likeliest, strict=True):
-                ends = jnp.asarray(_places(ids, channels))[place]
-                kept = kept.at[ends].max(cut, mode="drop")
-    return kept, rescued
 
 
 def open_to(alive: jax.Array, channels: Channels, path: str) -> list[jax.Array]:
@@ -327,32 +214,12 @@ def open_to(alive: jax.Array, channels: Channels, path: str) -> list[jax.Array]:
     ]
 
 
-def within(gene: Gene, paths: Sequence[str], alive: jax.Array, channels: Channels) -> Gene:
-    """A group's log-probabilities within living channels, -inf outside."""
-    opened = jnp.stack(
-        [
-            functools.reduce(
-                jnp.logical_and,
-                open_to(alive, channels, path),
-                jnp.ones(gene.synapses.shape[1:], bool),
-            )
-            for path in paths
-        ]
-    )
-    clusters = []
-    for level in gene.clusters:
-        spanned = [i for i, n in enumerate(level.shape) if n < gene.synapses.shape[i]]
-        some = jnp.any(opened & (gene.synapses > -jnp.inf), spanned, keepdims=True)
-        clusters.append(jnp.where(some, level, -jnp.inf))
-    return Gene(tuple(clusters), jnp.where(opened, gene.synapses, -jnp.inf))
-
-
-def _places(ids: np.ndarray, channels: Channels) -> np.ndarray:
+def places(ids: np.ndarray, channels: Channels) -> np.ndarray:
     """Where to put what belongs to these channels; behind the end, where it is dropped, for -1."""
     return np.where(ids < 0, np.int32(channels.number), ids)
 
 
-def _rows(channels: Channels) -> np.ndarray:
+def family_rows(channels: Channels) -> np.ndarray:
     """The families as rows of one table, -1 where a family has fewer."""
     width = max((len(members) for members in channels.families.values()), default=1)
     rows = np.full((len(channels.families), width), -1, np.int32)
@@ -361,7 +228,8 @@ def _rows(channels: Channels) -> np.ndarray:
     return rows
 
 
-def _padded(values: jax.Array, rows: np.ndarray, empty: float) -> jax.Array:
+def in_rows(values: jax.Array, rows: np.ndarray, empty: float) -> jax.Array:
+    """What belongs to channels, where `family_rows` has them; `empty` where it has none."""
     return jnp.where(rows >= 0, values[np.maximum(rows, 0)], empty)
 
 

@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from evojax.genetics.channel_drawing import connected, draw_channels, within
 from evojax.genetics.channels import (
     Channels,
     channel_gene,
     check_channels,
-    connected,
-    draw_channels,
     living_channels,
     open_to,
-    within,
 )
 from evojax.genetics.clusters import Group, Layout, Rule, check_masks, default_rule, layout
 from evojax.genetics.drawing import Draw, Parent, draw_offspring, stacked
