@@ -151,7 +151,7 @@ def show(options: Show) -> None:
     )
     console.print(
         f"A forward pass in batches of {options.batch} on {jax.devices()[0].device_kind}: "
-        f"{speedup(big, little):.2f}× faster than the dense network, with "
+        f"{speedup(big, little):.2f}× the speed of the dense network, with "
         f"{dense.macs / max(left.macs, 1):.2f}× fewer MACs"
     )
 

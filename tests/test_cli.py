@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +117,15 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
         status, _, errors = evojax("export", run, tmp_path / "new", "--format", format)
         assert status == 2 and f"evojax-synthesis[{format}]" in errors
     assert there.read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_lineage_in_the_repository_is_read(evojax, tmp_path):
+    run = Path(__file__).parents[1] / "results" / "networks" / "mnist_lenet"
+    out = tmp_path / "small.npz"
+    assert evojax("compact", run, out, "--generation", 12)[0] == 0
+    arrays = np.load(out)
+    assert arrays["params/conv1/kernel"].shape == (5, 5, 1, 23)
+    assert sum(int(np.sum(array != 0)) for array in arrays.values()) <= 1149
 
 
 def test_networks_of_others_and_older_runs_are_told_apart(run, evojax, tmp_path):
