@@ -114,7 +114,7 @@ def cost(apply: Apply, variables: PyTree, x: PyTree, masks: PyTree = None) -> Co
         var: Weight(path, _alive(var, mask))
         for path, var, mask in zip(program.paths, program.variables, marks, strict=True)
     }
-    products, uncounted = _products(program.jaxpr, dict(weights))
+    products, uncounted = _products(program.jaxpr, dict.fromkeys(program.jaxpr.constvars) | weights)
     total, peak = _activations(program)
     masked = [mask is not None for mask in marks]
     return Cost(
@@ -131,10 +131,9 @@ def cost(apply: Apply, variables: PyTree, x: PyTree, masks: PyTree = None) -> Co
 
 def weighed(program: Program) -> list[tuple[Eqn, Product]]:
     """The matrix products and convolutions of a program, each with what it multiplies."""
-    weights: dict[Any, Weight] = {
-        var: Weight(path, _alive(var, None))
-        for path, var in zip(program.paths, program.variables, strict=True)
-    }
+    weights: dict[Any, Weight | None] = dict.fromkeys(program.jaxpr.constvars)
+    for path, var in zip(program.paths, program.variables, strict=True):
+        weights[var] = Weight(path, _alive(var, None))
     found = []
     for eqn in program.jaxpr.eqns:
         if eqn.primitive.name in PRODUCTS:
@@ -169,7 +168,7 @@ def _sparse(var: Var, weight: Weight, masked: bool) -> int:
     return min(dense, sparse_bytes(weight.alive.size, alive, _itemsize(var)))
 
 
-def _products(jaxpr: Jaxpr, weights: dict[Any, Weight]) -> tuple[list[Product], list[str]]:
+def _products(jaxpr: Jaxpr, weights: dict[Any, Weight | None]) -> tuple[list[Product], list[str]]:
     """Products, and the names of operations that cannot be counted.
 
     Args:
@@ -203,27 +202,31 @@ def _inside(eqn: Eqn) -> Iterator[Jaxpr]:
                 yield inner
 
 
-def _follow(eqn: Eqn, weights: dict[Any, Weight]) -> None:
+def _follow(eqn: Eqn, weights: dict[Any, Weight | None]) -> None:
     """Follows a variable's living entries to where they are put, scaled or not.
 
     What is put together of several variables goes by the first one's path.
+
+    Args:
+        eqn: the operation.
+        weights: what does not depend on the input, ``None`` where it is not a variable's entries.
     """
-    known = [None if isinstance(atom, Literal) else weights.get(atom) for atom in eqn.invars]
-    found = [weight for weight in known if weight is not None]
-    name = eqn.primitive.name
-    if not found or (name == "div" and known[0] is None):
+    if any(not isinstance(atom, Literal) and atom not in weights for atom in eqn.invars):
         return
-    if name in MOVING and len(found) == len(known):
+    known = [None if isinstance(atom, Literal) else weights[atom] for atom in eqn.invars]
+    found = [weight for weight in known if weight is not None]
+    weights |= dict.fromkeys(eqn.outvars)
+    name = eqn.primitive.name
+    if name in MOVING and found and len(found) == len(known):
         moved = bind(eqn, [weight.alive for weight in found])
         for var, alive in zip(eqn.outvars, moved, strict=True):
             weights[var] = Weight(found[0].path, np.asarray(alive))
-    elif name in SCALING and len(found) == 1:
-        shape = shape_of(eqn.outvars[0])
-        if found[0].alive.shape == shape:
-            weights[eqn.outvars[0]] = found[0]
+    elif name in SCALING and len(found) == 1 and (name != "div" or known[0] is not None):
+        (var,) = eqn.outvars
+        weights[var] = found[0] if found[0].alive.shape == shape_of(var) else None
 
 
-def _product(eqn: Eqn, weights: Mapping[Any, Weight]) -> Product:
+def _product(eqn: Eqn, weights: Mapping[Any, Weight | None]) -> Product:
     known = [None if isinstance(atom, Literal) else weights.get(atom) for atom in eqn.invars]
     # The right operand is looked at first: a convolution's weights are always there.
     operand = 0 if known[1] is None and known[0] is not None and _is_dot(eqn) else 1

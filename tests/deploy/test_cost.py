@@ -175,6 +175,17 @@ def test_pruned_weights_cost_nothing_wherever_they_are_put(used, macs):
     assert found.macs == macs
 
 
+def test_a_signal_that_is_scaled_is_no_weight():
+    def apply(variables, x):
+        queries, keys = x @ variables["q"] * variables["scale"], x @ variables["k"]
+        return queries @ keys.T
+
+    variables = {"q": jnp.ones((3, 4)), "k": jnp.ones((3, 4)), "scale": jnp.ones((2, 4))}
+    masks = {"q": None, "k": None, "scale": jnp.zeros((2, 4), bool)}
+    found = cost(apply, variables, jnp.ones((2, 3)), masks)
+    assert [tuple(product) for product in found.products] == [("q", 24), ("k", 24), (None, 16)]
+
+
 def test_scanned_weights_are_told_apart_step_by_step():
     def apply(variables, x):
         return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, variables["w"])[0]
