@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evojax.deploy.timing import alternate
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace
 
@@ -25,12 +26,7 @@ def take_turns(
     """Seconds of each contestant's every turn, after one that is not counted."""
     for run in contestants.values():
         run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(turns):
-        # Every second round backwards, so that nobody always follows the same one.
-        for name in list(contestants)[:: 1 if turn % 2 else -1]:
-            times[name].append(timed(contestants[name]))
-    return times
+    return dict(zip(contestants, alternate(list(contestants.values()), turns), strict=True))
 
 
 def write(

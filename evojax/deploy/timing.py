@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,15 +31,28 @@ def take_turns(
         start = time.perf_counter()
         jax.block_until_ready(forward(x))
         repeats.append(max(1, round(seconds / (time.perf_counter() - start))))
-    times: list[list[float]] = [[] for _ in forwards]
+
+    def repeated(forward: Forward, number: int) -> None:
+        for _ in range(number):
+            out = forward(x)
+        jax.block_until_ready(out)
+
+    runs = [partial(repeated, *pair) for pair in zip(forwards, repeats, strict=True)]
+    times = alternate(runs, turns)
+    return [
+        [seconds / number for seconds in each] for each, number in zip(times, repeats, strict=True)
+    ]
+
+
+def alternate(runs: Sequence[Callable[[], object]], turns: int) -> list[list[float]]:
+    """Seconds that each of several calls takes, in every turn."""
+    times: list[list[float]] = [[] for _ in runs]
     for turn in range(turns):
         # Every second round backwards, so that nobody always follows the same one.
-        for index in list(range(len(forwards)))[:: 1 if turn % 2 else -1]:
+        for index in list(range(len(runs)))[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
-            for _ in range(repeats[index]):
-                out = forwards[index](x)
-            jax.block_until_ready(out)
-            times[index].append((time.perf_counter() - start) / repeats[index])
+            runs[index]()
+            times[index].append(time.perf_counter() - start)
     return times
 
 
