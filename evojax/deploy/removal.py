@@ -28,9 +28,16 @@ class View(NamedTuple):
     topology: Topology
     x: PyTree
 
-    def liveness(self, variables: Sequence[Any]) -> Liveness:
+    def liveness(self, variables: list[Any]) -> Liveness:
         """What can influence the output."""
-        return liveness(self.topology, list(variables), jax.tree.leaves(self.x))
+        return liveness(self.topology, variables, jax.tree.leaves(self.x))
+
+    def constants(
+        self, removed: np.ndarray, found: Liveness, variables: list[Any]
+    ) -> dict[int, np.ndarray]:
+        """What removed channels add to sums."""
+        whole = cut(self.topology, removed)
+        return constants(whole, found, variables, jax.tree.leaves(self.x))
 
 
 def views(apply: Apply, variables: PyTree, x: PyTree, program: Program) -> list[View]:
@@ -86,9 +93,7 @@ class Removal(NamedTuple):
     constants: Mapping[int, np.ndarray]
 
 
-def removal(
-    seen: Sequence[View], found: Liveness, variables: Sequence[Any], round_to: int
-) -> Removal:
+def removal(seen: Sequence[View], found: Liveness, variables: list[Any], round_to: int) -> Removal:
     """Decides what goes: what is missed for no size of the input.
 
     A channel whose constant differs between sizes stays where it is read.
@@ -101,24 +106,18 @@ def removal(
     """
     first, *others = seen
     kept: set[int] = set()
-    founds = [found]
+    elsewhere: list[Liveness] = []
     while True:
         removed = closed(seen, ~missed(first.topology, found, kept))
         removed = rounded(seen, removed, round_to)
-        whole = cut(first.topology, removed)
-        added = constants(whole, found, list(variables), jax.tree.leaves(first.x))
-        if not added or not others:
-            return Removal(whole, removed, added)
-        if len(founds) == 1:
-            founds += [view.liveness(variables) for view in others]
+        added = first.constants(removed, found, variables)
+        if added and not elsewhere:
+            elsewhere = [view.liveness(variables) for view in others]
         differing: set[int] = set()
-        for view, also in zip(others, founds[1:], strict=True):
-            again = constants(
-                cut(view.topology, removed), also, list(variables), jax.tree.leaves(view.x)
-            )
-            differing |= _differing(added, again)
-        if not differing - kept:
-            return Removal(whole, removed, added)
+        for view, also in zip(others, elsewhere, strict=False):  # None where nothing is added.
+            differing |= _differing(added, view.constants(removed, also, variables))
+        if differing <= kept:
+            return Removal(cut(first.topology, removed), removed, added)
         kept |= differing
 
 
