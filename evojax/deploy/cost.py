@@ -161,11 +161,9 @@ def _bytes(atom: Var) -> int:
 
 
 def _sparse(var: Var, weight: Weight, masked: bool) -> int:
-    dense = _bytes(var)
     if not masked:
-        return dense
-    alive = int(weight.alive.sum())
-    return min(dense, sparse_bytes(weight.alive.size, alive, _itemsize(var)))
+        return _bytes(var)
+    return sparse_bytes(weight.alive.size, int(weight.alive.sum()), _itemsize(var))
 
 
 def _products(jaxpr: Jaxpr, weights: dict[Any, Weight | None]) -> tuple[list[Product], list[str]]:

@@ -312,9 +312,7 @@ def entry(
         ],
         "macs": round(sum(layer.weights * positions.get(layer.name, 0) for layer in census.layers)),
         "bytes_dense": 4 * sum(layer.size for layer in census.layers),
-        "bytes_sparse": sum(
-            min(4 * layer.size, sparse_bytes(layer.size, layer.synapses)) for layer in census.layers
-        ),
+        "bytes_sparse": sum(sparse_bytes(layer.size, layer.synapses) for layer in census.layers),
     }
     return record | measured
 

@@ -110,7 +110,9 @@ def living(masks: PyTree, plan: Layout) -> jax.Array:
 
 
 def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
-    """Bytes of living entries and of where they are: a bitmask, or indices where they take less.
+    """Bytes of living entries and of where they are: the least that says so.
+
+    That is all entries as they are, or the living ones with a bitmask or with their indices.
 
     Args:
         size: entries, those included that are pruned.
@@ -118,7 +120,7 @@ def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
         width: bytes of one value.
     """
     index = 2 if size <= 1 << 16 else 4
-    return width * alive + min(-(-size // 8), index * alive)
+    return min(width * size, width * alive + min(-(-size // 8), index * alive))
 
 
 def layer_names(paths: Collection[str]) -> dict[str, str]:
