@@ -1,7 +1,7 @@
 """How much smaller and faster is an evolved network once its dead channels are cut out?
 
     python benchmarks/inference.py --run results_of/mnist_lenet --generations 8 12 18
-    taskset -c 0 python benchmarks/inference.py --run ...
+    python benchmarks/inference.py --untrained AlexNet --macs 2 4 8
 
 For the ancestor (dense), and for each generation as it is saved (masked: the same arrays with
 zeros in them) and compacted, to the channels that live and to multiples of eight of them:
@@ -9,6 +9,9 @@ parameters, multiply-accumulates an image, bytes, and the time of a forward pass
 and 256. All take turns within one run, after a warm-up. A speed-up is the median over the turns of
 the dense network's time by that network's. Beside it stands by how much the multiply-accumulates
 shrank, which it would be if nothing else took time.
+
+Time does not depend on weights, so networks that take long to train are measured untrained: their
+channels are drawn, cluster-driven, from initial weights, to each of the budgets asked for.
 
 On a CPU other runners take their turns where they are installed: onnxruntime with the compacted
 networks (the extra `onnx`), and of a LeNet PyTorch with the dense network and with the same
@@ -21,11 +24,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,13 +39,20 @@ from common import write
 from rich.console import Console
 from rich.table import Table
 
-from evojax.deploy import compact, cost, export
+from evojax.deploy import channels, compact, cost, export
 from evojax.deploy.export import NEEDED
 from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
+from evojax.genetics import budget, cluster_driven, following, synthesis
+from evojax.learning import apply_masks, linen
+from evojax.models import AlexNet, ResNet
 
 TORCH = ("torch", "torch_pruning")
+UNTRAINED: dict[str, Callable[[], nn.Module]] = {
+    "AlexNet": AlexNet,
+    "ResNet-56": partial(ResNet, 9),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Options:
     Attributes:
         run: folder of a run, with its saved networks.
         generations: which ones; by default the last.
+        untrained: AlexNet or ResNet-56, in place of a run, without training, on 32x32 images.
+        macs: by how much its multiply-accumulates are to shrink.
         round_to: compacted widths are kept at multiples of each of these.
         batches: images a forward pass.
         turns: how often each contestant is timed.
@@ -57,8 +71,10 @@ class Options:
         out: where to write the result as JSON.
     """
 
-    run: Path
+    run: Path | None = None
     generations: tuple[int, ...] = ()
+    untrained: str | None = None
+    macs: tuple[float, ...] = (2.0, 4.0, 8.0)
     round_to: tuple[int, ...] = (1, 8)
     batches: tuple[int, ...] = (1, 32, 256)
     turns: int = 15
@@ -79,42 +95,51 @@ class Contestant(NamedTuple):
         return Contestant(name, forward, self.row | {"name": name})
 
 
+class Subject(NamedTuple):
+    """A network whose forms compete; the dense one has no masks."""
+
+    name: str
+    apply: Callable[[Any, Any], jax.Array]
+    variables: Any
+    masks: Any
+    image: jax.Array
+    about: dict[str, Any]
+
+
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
-    lineage = read_lineage(options.run)
-    contestants = competing(options, lineage)
+    title, subjects, origin = untrained(options) if options.untrained else recorded(options)
+    contestants = competing(options, subjects, torch_too=origin.get("class") == "LeNet")
     random = np.random.default_rng(0)
     for batch in options.batches:
-        shape = (batch, *lineage["dataset"]["image_shape"])
-        images = jnp.asarray(random.normal(size=shape), jnp.float32)
+        images = random.normal(size=(batch, *subjects[0].image.shape[1:]))
         forwards = [contestant.forward for contestant in contestants]
-        times = take_turns(forwards, images, turns=options.turns, seconds=options.seconds)
+        times = take_turns(
+            forwards, jnp.asarray(images, jnp.float32), turns=options.turns, seconds=options.seconds
+        )
         for contestant, seconds in zip(contestants, times, strict=True):
             contestant.row[f"speedup_{batch}"] = speedup(times[0], seconds)
             contestant.row[f"seconds_{batch}"] = statistics.median(seconds)
-    report([contestant.row for contestant in contestants], lineage, options)
+    report([contestant.row for contestant in contestants], title, origin, options)
 
 
-def generations_of(options: Options, lineage: dict[str, Any]) -> tuple[int, ...]:
-    """Which generations to measure.
+def recorded(options: Options) -> tuple[str, list[Subject], dict[str, Any]]:
+    """The ancestor of a run and the generations asked for.
+
+    Returns:
+        What the table is called, the networks, and how they came about.
 
     Raises:
-        ValueError: if the run has no such generation.
+        ValueError: if there is no run, or it has no such generation.
     """
+    if options.run is None:
+        raise ValueError("expected --run RUN, or --untrained NETWORK")
+    lineage = read_lineage(options.run)
     last = len(lineage["generations"])
     if wrong := [number for number in options.generations if not 1 < number <= last]:
         raise ValueError(f"--generations {wrong[0]}: expected 2 to {last}, which {options.run} has")
-    return options.generations or (last,)
-
-
-def competing(options: Options, lineage: dict[str, Any]) -> list[Contestant]:
-    """The dense ancestor, then every generation masked and compacted, by every runner at hand."""
-    made = []
-    on_cpu = jax.default_backend() == "cpu"
-    with_onnx = on_cpu and all(map(find_spec, NEEDED["onnx"]))
-    network = lineage.get("model", {}).get("class", "")
-    torch_too = on_cpu and network.endswith(".LeNet") and all(map(find_spec, TORCH))
-    for number in (1, *generations_of(options, lineage)):
+    subjects = []
+    for number in (1, *(options.generations or (last,))):
         apply, variables, masks, image, *_ = saved(options.run, number)
         record = lineage["generations"][number - 1]
         about = {
@@ -122,17 +147,61 @@ def competing(options: Options, lineage: dict[str, Any]) -> list[Contestant]:
             "architectural_efficiency": record["architectural_efficiency"],
             "accuracy": record["accuracy"],
         }
-        size = f"{record['architectural_efficiency']:.0f}x"
-        if number == 1:
-            made.append(contestant("dense", apply, variables, None, image, about))
+        size = f"{record['architectural_efficiency']:.0f}x" if subjects else "dense"
+        subjects.append(Subject(size, apply, variables, masks if subjects else None, image, about))
+    origin = {key: lineage[key] for key in ("command", "environment")}
+    origin["class"] = lineage.get("model", {}).get("class", "").rpartition(".")[2]
+    return f"{lineage['experiment']}, inference", subjects, origin
+
+
+def untrained(options: Options) -> tuple[str, list[Subject], dict[str, Any]]:
+    """A network with initial weights, and offspring of it at every budget asked for.
+
+    Returns:
+        As `recorded`.
+
+    Raises:
+        ValueError: if there is a run as well, or a budget is no reduction.
+    """
+    if options.run is not None:
+        raise ValueError("--run and --untrained exclude each other")
+    if options.untrained not in UNTRAINED:
+        raise ValueError(f"--untrained must be of {', '.join(UNTRAINED)}; got {options.untrained}")
+    if wrong := [times for times in options.macs if not times > 1]:
+        raise ValueError(f"--macs {wrong[0]:g}: expected numbers above 1")
+    model = linen(UNTRAINED[options.untrained]())
+    image = jnp.zeros((1, 32, 32, 3))
+    params, batch_stats = model.init(jax.random.key(0), image.shape[1:])
+    variables = {"params": params, "batch_stats": batch_stats}
+    rule = following(model.norms(image.shape[1:]))
+    found = channels(model.predict, variables, image, rule=rule)
+    subjects = [Subject("dense", model.predict, variables, None, image, {})]
+    for times in options.macs:
+        environment = budget(macs=1 / times)
+        evolve = synthesis(cluster_driven(cluster="channel"), environment, rule, channels=found)
+        masks = evolve.offspring(jax.random.key(1), params, evolve.ancestor(params))
+        born = variables | {"params": apply_masks(params, masks)}
+        subjects.append(Subject(f"MACs / {times:g}", model.predict, born, masks, image, {}))
+    return f"{options.untrained}, untrained, inference", subjects, {"class": options.untrained}
+
+
+def competing(options: Options, subjects: Sequence[Subject], torch_too: bool) -> list[Contestant]:
+    """The dense network, then every other one masked and compacted, by every runner at hand."""
+    made = []
+    on_cpu = jax.default_backend() == "cpu"
+    with_onnx = on_cpu and all(map(find_spec, NEEDED["onnx"]))
+    torch_too = torch_too and on_cpu and all(map(find_spec, TORCH))
+    for name, apply, variables, masks, image, about in subjects:
+        if masks is None:
+            made.append(contestant(name, apply, variables, None, image, about))
             if torch_too:
                 made.append(made[-1].run_by("PyTorch", in_torch(variables, image)))
             continue
-        made.append(contestant(f"{size}, masked", apply, variables, masks, image, about))
+        made.append(contestant(f"{name}, masked", apply, variables, masks, image, about))
         for multiple in options.round_to:
             small = compact(apply, variables, masks, image, multiple)
-            name = f"{size}, compacted" + (f" to {multiple}s" if multiple > 1 else "")
-            ours = contestant(name, small.apply, small.variables, None, image, about)
+            form = f"{name}, compacted" + (f" to {multiple}s" if multiple > 1 else "")
+            ours = contestant(form, small.apply, small.variables, None, image, about)
             made.append(ours)
             if with_onnx:
                 forward = onnxruntime(small.apply, small.variables)
@@ -212,7 +281,9 @@ def runners() -> dict[str, str]:
     return {name: version(p) for name, p in packages.items() if find_spec(name)}
 
 
-def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options) -> None:
+def report(
+    rows: list[dict[str, Any]], title: str, origin: dict[str, Any], options: Options
+) -> None:
     """Prints the table and writes the JSON file."""
     headings = ["", "parameters", "kMACs", "fewer MACs", "kB"]
     headings += [f"speed-up, batch {batch}" for batch in options.batches]
@@ -227,12 +298,11 @@ def report(rows: list[dict[str, Any]], lineage: dict[str, Any], options: Options
         ]
         for row in rows
     ]
-    table = Table(*headings, title=f"{lineage['experiment']}, inference")
+    table = Table(*headings, title=title)
     for line in cells:
         table.add_row(*line)
     Console().print(table)
-    trained = {"command": lineage["command"], "environment": lineage["environment"]}
-    write("inference", [headings, *cells], options, rows, runners(), trained=trained)
+    write("inference", [headings, *cells], options, rows, runners(), network=origin)
 
 
 if __name__ == "__main__":

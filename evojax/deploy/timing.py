@@ -13,6 +13,9 @@ import jax
 PyTree = Any
 Forward = Callable[[PyTree], PyTree]
 
+PAUSE = 0.05
+"""Seconds."""
+
 
 def take_turns(
     forwards: Sequence[Forward], x: PyTree, *, turns: int = 15, seconds: float = 0.1
@@ -45,11 +48,15 @@ def take_turns(
 
 
 def alternate(runs: Sequence[Callable[[], object]], turns: int) -> list[list[float]]:
-    """Seconds that each of several calls takes, in every turn."""
+    """Seconds that each of several calls takes, in every turn.
+
+    Before each turn is a pause, for other runtimes' threads spin on for a while after their work.
+    """
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(turns):
         # Every second round backwards, so that nobody always follows the same one.
         for index in list(range(len(runs)))[:: 1 if turn % 2 else -1]:
+            time.sleep(PAUSE)
             start = time.perf_counter()
             runs[index]()
             times[index].append(time.perf_counter() - start)

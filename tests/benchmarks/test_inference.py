@@ -66,13 +66,38 @@ def test_a_run_is_measured(inference, run):
 
 
 def test_masked_and_compacted_compute_the_same(inference, run):
-    lineage = json.loads((run / "lineage.json").read_text())
-    _, masked, *others = inference.competing(options(inference, run, generations=(3,)), lineage)
-    images = jax.random.normal(jax.random.key(0), (5, *lineage["dataset"]["image_shape"]))
+    asked = options(inference, run, generations=(3,))
+    _, subjects, _ = inference.recorded(asked)
+    _, masked, *others = inference.competing(asked, subjects, torch_too=False)
+    images = jax.random.normal(jax.random.key(0), (5, *subjects[0].image.shape[1:]))
     expected = masked.forward(images)
     for other in others:  # compacted; by onnxruntime too, where it is there
         (found,) = jax.tree.leaves(other.forward(images))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_untrained_network_is_cut_to_each_budget(inference, monkeypatch, tmp_path):
+    monkeypatch.setitem(inference.UNTRAINED, "Small", lambda: Small(10))
+    fields = {"run": None, "untrained": "Small", "macs": (1.5, 4.0), "out": tmp_path / "out.json"}
+    inference.main(options(inference, tmp_path, round_to=(1,), **fields))
+    rows = json.loads((tmp_path / "out.json").read_text())["result"]
+    macs = {row["name"]: row["macs"] for row in rows}
+    assert macs["MACs / 1.5, compacted"] <= macs["dense"] / 1.5
+    assert macs["MACs / 4, compacted"] <= macs["dense"] / 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"run": None}, "expected --run RUN, or --untrained NETWORK"),
+        ({"untrained": "AlexNet"}, "exclude each other"),
+        ({"run": None, "untrained": "AlexNet", "macs": (1.0,)}, "--macs 1: expected"),
+        ({"run": None, "untrained": "VGG"}, "must be of AlexNet, ResNet-56; got VGG"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(inference, tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        inference.main(options(inference, tmp_path / "run", **fields))
 
 
 def test_torch_pruning_cuts_the_same_channels(inference, peers):
