@@ -46,9 +46,9 @@ def run(inference, quarters, tmp_path):
     return out
 
 
-def options(inference, run, **changes):
-    fields = {"run": run, "batches": (1, 4), "turns": 2, "seconds": 0.001, "round_to": (1, 4)}
-    return inference.Options(**fields | {"out": run.parent / "inference.json"} | changes)
+def options(inference, place, **changes):
+    fields = {"run": place, "batches": (1, 4), "turns": 2, "seconds": 0.001, "round_to": (1, 4)}
+    return inference.Options(**fields | {"out": place.parent / "inference.json"} | changes)
 
 
 def test_a_run_is_measured(inference, run):
