@@ -12,8 +12,9 @@ from torch import nn
 from evojax.data import Dataset
 from evojax.genetics.trees import path_hash
 from evojax.learning import Images, Recipe, linen
+from evojax.learning.images import normalise
 from evojax.learning.recipe import learning_rate
-from evojax.learning.training import EVALUATION_BATCH, normalise
+from evojax.learning.steps import EVALUATION_BATCH
 from evojax.models import LeNet
 
 

@@ -20,9 +20,9 @@ from evojax.genetics import Census, Channels, Layout, Rule, Synthesis, census, l
 from evojax.genetics.channels import living_channels, spent
 from evojax.genetics.trees import flatten
 from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
+from evojax.learning.images import augment
 from evojax.learning.memory import available, training_memory
 from evojax.learning.network import PyTree, Shape
-from evojax.learning.training import augment
 
 
 class World(NamedTuple):

@@ -1,11 +1,12 @@
 """Masked training: Optax transformation, recipes, the compiled epoch, evaluation."""
 
+from evojax.learning.images import Images, on_device
 from evojax.learning.masking import apply_masks, freeze_pruned
 from evojax.learning.memory import Memory, training_memory
 from evojax.learning.network import Layer, Model, Network, linen
 from evojax.learning.nnx_model import nnx
 from evojax.learning.recipe import Recipe
-from evojax.learning.training import Epoch, Images, NonFiniteLoss, Trainer, on_device, trainer
+from evojax.learning.training import Epoch, NonFiniteLoss, Trainer, trainer
 
 __all__ = [
     "Epoch",

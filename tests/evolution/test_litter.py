@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from evojax.evolution import GenerationStarted, Settings, checkpoints, evolve, world
-from evojax.learning import Network, Recipe, on_device, trainer, training
-from evojax.learning.training import normalise
+from evojax.learning import Network, Recipe, on_device, steps, trainer
+from evojax.learning.images import normalise
 
 SETTINGS = Settings(
     generations=3, epochs=(2, 1), max_drop=100.0, sizes=(1.5, 3.0), litter=5,
@@ -71,7 +71,7 @@ def test_new_weights_tell_nothing_yet(heredity):
 
 
 def test_the_sampled_loss_is_that_of_the_keys_sample(tiny, dataset, monkeypatch):
-    monkeypatch.setattr(training, "LOSS_SAMPLE", 32)
+    monkeypatch.setattr(steps, "LOSS_SAMPLE", 32)
     params, batch_stats = tiny.init(jax.random.key(0), (8, 8, 1))
     network = Network(params, batch_stats, jax.tree.map(lambda leaf: leaf == leaf, params))
     images = on_device(*dataset.train)

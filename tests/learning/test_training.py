@@ -17,8 +17,8 @@ from evojax.learning import (
     on_device,
     trainer,
 )
-from evojax.learning import training as training_module
-from evojax.learning.training import augment, normalise
+from evojax.learning import steps as steps_module
+from evojax.learning.images import augment, normalise
 
 SHAPE = (8, 8, 1)
 RECIPE = Recipe(batch_size=16, learning_rate=0.02)
@@ -268,7 +268,7 @@ def test_batch_statistics_are_learned_and_used_in_evaluation(normalised, images)
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 50])
 def test_evaluation_is_exact_for_every_size(count, monkeypatch):
-    monkeypatch.setattr(training_module, "EVALUATION_BATCH", 16)
+    monkeypatch.setattr(steps_module, "EVALUATION_BATCH", 16)
     model = Model(
         init=lambda key, shape: ({}, {}),
         forward=lambda params, stats, images, train: (

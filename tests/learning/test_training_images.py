@@ -6,7 +6,7 @@ import pytest
 
 from evojax.data import crop, cutout, flip, shift
 from evojax.learning import Network, Recipe, on_device, trainer
-from evojax.learning.training import augment, normalise
+from evojax.learning.images import augment, normalise
 
 SHAPE = (8, 8, 1)
 KEY = jax.random.key(7)

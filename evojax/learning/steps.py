@@ -1,0 +1,158 @@
+"""The pure functions of training: an epoch as one scan, evaluation, a sample's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from evojax.learning.images import Images, augment, normalise
+from evojax.learning.masking import apply_masks, density, freeze_pruned
+from evojax.learning.network import Model, Network
+from evojax.learning.recipe import Recipe, compute_dtype, optimizer
+
+PyTree = Any
+EVALUATION_BATCH = 500
+LOSS_SAMPLE = 1024
+
+
+class State(NamedTuple):
+    """What an epoch changes.
+
+    Attributes:
+        params: pruned ones are 0.
+        batch_stats: running statistics of normalisation.
+        opt_state: the optimizer's.
+    """
+
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+
+
+class Moment(NamedTuple):
+    """Where in its training a network is.
+
+    Attributes:
+        key: of the training.
+        done: how many epochs are done, int32.
+        epochs: how many there will be, int32.
+    """
+
+    key: jax.Array
+    done: jax.Array
+    epochs: jax.Array
+
+
+class Steps(NamedTuple):
+    """A model's training as pure functions, for `jax.jit`, `jax.vmap` and `jax.lax.map`.
+
+    Attributes:
+        begin: ``(network) -> state``, in memory of its own, with a fresh optimizer.
+        epoch: ``(state, masks, images, moment) -> (state, loss, accuracy)``: means over the epoch's
+            training images; a loss of NaN where a parameter became infinite or not a number.
+        right: ``(network, images) -> int32``, how many are classified right.
+        loss: ``(key, network, images) -> float32``, the mean training loss of a random sample.
+    """
+
+    begin: Callable[[Network], State]
+    epoch: Callable[[State, PyTree, Images, Moment], tuple[State, jax.Array, jax.Array]]
+    right: Callable[[Network, Images], jax.Array]
+    loss: Callable[[jax.Array, Network, Images], jax.Array]
+
+
+def steps(model: Model, recipe: Recipe) -> Steps:
+    """The functions that train a model by a recipe."""
+    tx = optimizer(recipe)
+    dtype = compute_dtype(recipe)
+
+    def forward(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, PyTree]:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        logits, batch_stats = model.forward(params, batch_stats, images.astype(dtype), train)
+        return logits.astype(jnp.float32), batch_stats
+
+    def loss_of(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+        logits, batch_stats = forward(params, batch_stats, images, True)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing
+        )
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        right = jnp.sum(jnp.argmax(logits, -1) == labels)
+        return loss, (batch_stats, right)
+
+    def begin(network: Network) -> State:
+        # Copies: the epoch takes its arguments' memory, and the caller keeps the network.
+        params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
+        batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
+        masked = optax.chain(tx, freeze_pruned(network.masks))
+        return State(params, batch_stats, masked.init(params))
+
+    def epoch(
+        state: State, masks: PyTree, data: Images, moment: Moment
+    ) -> tuple[State, jax.Array, jax.Array]:
+        key, done, epochs = moment
+        count = data.labels.shape[0]
+        batch = min(recipe.batch_size, count)
+        number = count // batch
+        order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
+        order = jax.random.permutation(order_key, count)[: number * batch].reshape(number, batch)
+        masked = optax.chain(tx, freeze_pruned(masks))
+        alive = density(masks)
+
+        def step(state: State, inputs: tuple) -> tuple[State, tuple[jax.Array, jax.Array]]:
+            params, batch_stats, opt_state = state
+            index, rows = inputs
+            image_key = jax.random.fold_in(augment_key, index)
+            images = augment(image_key, data.images[rows], data, recipe)
+            gradient = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, (batch_stats, right)), grads = gradient(
+                params, batch_stats, images, data.labels[rows]
+            )
+            progress = (done + (index + 0.5) / number) / epochs
+            updates, opt_state = masked.update(
+                grads, opt_state, params, progress=progress, density=alive
+            )
+            state = State(optax.apply_updates(params, updates), batch_stats, opt_state)
+            return state, (loss, right)
+
+        state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
+        # What the last step did to the parameters shows in no loss yet.
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state[:2])]
+        loss = jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(losses), jnp.nan)
+        return state, loss, jnp.sum(rights) / (number * batch)
+
+    def right(network: Network, data: Images) -> jax.Array:
+        count = data.labels.shape[0]
+        batch = min(EVALUATION_BATCH, count)
+        padding = -count % batch
+        images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
+
+        def right_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+            images = normalise(chunk[0], data)
+            logits, _ = forward(network.params, network.batch_stats, images, False)
+            return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
+
+        chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))
+        return jnp.sum(jax.lax.map(right_of, chunks))
+
+    def loss(key: jax.Array, network: Network, data: Images) -> jax.Array:
+        count = min(LOSS_SAMPLE, data.labels.shape[0])
+        batch = min(recipe.batch_size, count)
+        order = jax.random.permutation(key, data.labels.shape[0])
+
+        def batch_loss(rows: jax.Array) -> jax.Array:
+            images = normalise(data.images[rows], data)
+            return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
+
+        rows = order[: count // batch * batch].reshape(-1, batch)
+        return jnp.mean(jax.lax.map(batch_loss, rows))
+
+    return Steps(begin, epoch, right, loss)
