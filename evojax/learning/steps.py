@@ -64,8 +64,16 @@ class Steps(NamedTuple):
     loss: Callable[[jax.Array, Network, Images], jax.Array]
 
 
-def steps(model: Model, recipe: Recipe) -> Steps:
-    """The functions that train a model by a recipe."""
+def steps(
+    model: Model, recipe: Recipe, split: Callable[[jax.Array], jax.Array] = lambda images: images
+) -> Steps:
+    """The functions that train a model by a recipe.
+
+    Args:
+        model: the model.
+        recipe: how it is trained.
+        split: says how a batch of images lies on devices (`jax.lax.with_sharding_constraint`).
+    """
     tx = optimizer(recipe)
     dtype = compute_dtype(recipe)
 
@@ -110,7 +118,7 @@ def steps(model: Model, recipe: Recipe) -> Steps:
             params, batch_stats, opt_state = state
             index, rows = inputs
             image_key = jax.random.fold_in(augment_key, index)
-            images = augment(image_key, data.images[rows], data, recipe)
+            images = split(augment(image_key, data.images[rows], data, recipe))
             gradient = jax.value_and_grad(loss_of, has_aux=True)
             (loss, (batch_stats, right)), grads = gradient(
                 params, batch_stats, images, data.labels[rows]

@@ -1,0 +1,184 @@
+"""Training a population as one program, on one device or on a mesh of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from evojax.learning.images import Images
+from evojax.learning.network import Model, Network
+from evojax.learning.recipe import Recipe
+from evojax.learning.steps import Moment, State, steps
+
+PyTree = Any
+Together = Literal["map", "vmap"]
+MEMBERS = PartitionSpec("population")
+SAME = PartitionSpec()
+
+
+class PopulationEpoch(NamedTuple):
+    """What one epoch of training showed of every member.
+
+    Attributes:
+        losses: mean training loss, float32 (N,); NaN from where a member's training broke down.
+        accuracies: share of training images classified right, as they were trained on, (N,).
+        seconds: wall-clock time, compilation included.
+    """
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    seconds: float
+
+
+class PopulationTrainer(NamedTuple):
+    """A population's training and evaluation, compiled once for all generations.
+
+    Networks are one `Network` whose arrays have the members on a first axis more.
+
+    Attributes:
+        train: ``(keys, networks, images, epochs, on_epoch) -> (networks, epochs)``; keys are (N,),
+            a member's own. A member that breaks down harms no other one. Where there are several
+            processes, each gives the same arguments and gets all members.
+        evaluate: ``(networks, images) -> accuracies``, fractions (N,).
+    """
+
+    train: Callable[..., tuple[Network, list[PopulationEpoch]]]
+    evaluate: Callable[[Network, Images], np.ndarray]
+
+
+def population_mesh(population: int, data: int = 1) -> Mesh:
+    """Devices of all processes as a mesh: members side by side, each member's batches split.
+
+    Args:
+        population: how many devices the members are spread over.
+        data: how many devices each batch is split over.
+
+    Raises:
+        ValueError: if there are not as many devices.
+    """
+    there = jax.device_count()
+    if population < 1 or data < 1 or population * data > there:
+        raise ValueError(
+            f"a mesh of {population} x {data} devices was asked for, of which there are {there}: "
+            "expected at least 1 in each direction, and no more than there are"
+        )
+    devices = np.asarray(jax.devices()[: population * data]).reshape(population, data)
+    return Mesh(devices, ("population", "data"))
+
+
+def population_trainer(
+    model: Model, recipe: Recipe, mesh: Mesh | None = None, together: Together = "map"
+) -> PopulationTrainer:
+    """Compiles, on first use, a population's epoch and its evaluation.
+
+    Args:
+        model: the model.
+        recipe: how every member is trained.
+        mesh: of devices (`population_mesh`); by default the default device alone. Members are
+            spread over its axis ``population``; where it does not divide their number, copies of
+            the first fill the last places, and are dropped. Over its axis ``data`` each batch is.
+        together: how the members of one device train: ``"map"`` in turns, within one program, to
+            the bits of `trainer`, on however many devices; or ``"vmap"``, every operation for all
+            of them at once. Batches that are split, too, add up in another order.
+    """
+    mesh = population_mesh(1) if mesh is None else mesh
+    pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
+
+    def each(function: Callable[..., PyTree], shared: int) -> Callable[..., PyTree]:
+        """One member's function for all members; the last arguments are the same for all."""
+
+        def here(*args: PyTree) -> PyTree:
+            own, common = args[: len(args) - shared], args[len(args) - shared :]
+            if together == "vmap":
+                return jax.vmap(lambda *mine: function(*mine, *common))(*own)
+            return jax.lax.map(lambda mine: function(*mine, *common), own)
+
+        def everywhere(*args: PyTree) -> PyTree:
+            specs = (*[MEMBERS] * (len(args) - shared), *[SAME] * shared)
+            return jax.shard_map(
+                here, mesh=mesh, in_specs=specs, out_specs=MEMBERS,
+                axis_names={"population"}, check_vma=False,
+            )(*args)  # fmt: skip
+
+        return everywhere
+
+    def one_epoch(
+        state: State, masks: PyTree, key: jax.Array, images: Images, done: jax.Array, of: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        return pure.epoch(state, masks, images, Moment(key, done, of))
+
+    begin, right = jax.jit(each(pure.begin, 0)), jax.jit(each(pure.right, 1))
+    epoch = jax.jit(each(one_epoch, 3), donate_argnums=0)
+
+    def placed(tree: PyTree, spec: PartitionSpec) -> PyTree:
+        return jax.tree.map(partial(_placed, NamedSharding(mesh, spec)), tree)
+
+    def spread(tree: PyTree) -> PyTree:
+        """The members on their devices, with copies of the first that make their number even."""
+        missing = -_members(tree) % mesh.shape["population"]
+        filled = jax.tree.map(
+            lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, 0)]), tree
+        )
+        return placed(filled if missing else tree, MEMBERS)
+
+    def train(
+        keys: jax.Array,
+        networks: Network,
+        images: Images,
+        epochs: int,
+        on_epoch: Callable[[int, PopulationEpoch], None] = lambda number, epoch: None,
+    ) -> tuple[Network, list[PopulationEpoch]]:
+        members = len(keys)
+        keys, masks, images = spread(keys), spread(networks.masks), placed(images, SAME)
+        state, history = begin(spread(networks)), []
+        for number in range(epochs):
+            start = time.perf_counter()
+            done, of = placed((jnp.int32(number), jnp.int32(epochs)), SAME)
+            state, *shown = epoch(state, masks, keys, images, done, of)
+            losses, accuracies = (fetched(each)[:members] for each in shown)
+            history.append(PopulationEpoch(losses, accuracies, time.perf_counter() - start))
+            on_epoch(number + 1, history[-1])
+        trained = Network(state.params, state.batch_stats, masks)
+        if not mesh.is_multi_process:
+            return jax.tree.map(lambda leaf: leaf[:members], trained), history
+        return jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), trained), history
+
+    def evaluate(networks: Network, images: Images) -> np.ndarray:
+        counts = fetched(right(spread(networks), placed(images, SAME)))
+        return counts[: _members(networks)] / images.labels.shape[0]
+
+    return PopulationTrainer(train, evaluate)
+
+
+def fetched(array: jax.Array) -> np.ndarray:
+    """An array on the host of every process, wherever its parts lie."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def _placed(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
+    """An array that every process has, on the devices of all of them."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _placed(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda place: host[place])
+
+
+def _split(images: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(images, PartitionSpec("data"))
+
+
+def _members(tree: PyTree) -> int:
+    return len(jax.tree.leaves(tree)[0])
