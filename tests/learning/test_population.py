@@ -154,31 +154,36 @@ def test_members_are_the_same_on_one_two_and_eight_devices():
 
 IN_PROCESSES = """
 import sys, jax, numpy as np
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), initialization_timeout=60)
+address, count, number, file = sys.argv[1:]
+if count != "1":
+    jax.distributed.initialize(address, int(count), int(number), initialization_timeout=60)
 import test_population as t
 from evojax.learning.population import population_mesh
-assert jax.process_count() == 2 and jax.device_count() == 4
+assert jax.process_count() == int(count) and jax.device_count() == 4
 found, losses, accuracies = t.together(4, population_mesh(4))
-np.savez(sys.argv[3], *found, losses=losses, accuracies=accuracies)
+np.savez(file, *found, losses=losses, accuracies=accuracies)
 """
 
 
-def test_two_processes_train_what_one_does(tmp_path):
+def in_processes(count, folder):
+    """What every one of so many processes has in the end, with four devices in all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    files = [tmp_path / f"{number}.npz" for number in range(2)]
+    files = [folder / f"{number}_of_{count}.npz" for number in range(count)]
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", IN_PROCESSES, address, str(number), str(files[number])],
-            env=environment(2), stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", IN_PROCESSES, address, str(count), str(number), str(file)],
+            env=environment(4 // count), stderr=subprocess.PIPE, text=True,
         )
-        for number in range(2)
+        for number, file in enumerate(files)
     ]  # fmt: skip
     errors = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], errors
-    leaves, losses, accuracies = alone(4)
-    for file in files:
-        found = np.load(file)
-        same([found[f"arr_{number}"] for number in range(len(leaves))], leaves)
-        same((found["losses"], found["accuracies"]), (losses, accuracies))
+    assert not any(run.returncode for run in runs), errors
+    return [dict(np.load(file)) for file in files]
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    (wanted,) = in_processes(1, tmp_path)
+    for found in in_processes(2, tmp_path):
+        same(found, wanted)
