@@ -40,6 +40,8 @@ class Synthesis(NamedTuple):
             in Chung et al. 2018, Eq. 1). A `budget` and a ranked encoding heed it. ValueError if it
             is out of range, but for a JAX array: its value is on the device.
         layout: ``(params) -> Layout``, the role of every parameter.
+        inheritable: ``(params, masks) -> masks`` of what offspring may have: the parent's, or of
+            several what they pass on.
     """
 
     ancestor: Callable[[PyTree], PyTree]
@@ -47,6 +49,7 @@ class Synthesis(NamedTuple):
     offspring: Callable[[jax.Array, PyTree, PyTree], PyTree]
     draw: Callable[..., Draw]
     layout: Callable[[PyTree], Layout]
+    inheritable: Callable[[PyTree, PyTree], PyTree]
 
 
 def synthesis(
@@ -89,8 +92,8 @@ def synthesis(
         True
     """
 
-    check_together(encoding, environment)
-    _require_channels(encoding, environment, mating, channels)
+    check_together(encoding, environment, mating)
+    _require_channels(encoding, environment, channels)
 
     def plan_of(params: PyTree) -> Layout:
         if channels is not None:
@@ -151,6 +154,13 @@ def synthesis(
             capped=draw.capped | drawn.capped, rescued=draw.rescued + drawn.rescued + rescued
         )
 
+    @jax.jit
+    def jitted_inheritable(params: PyTree, masks: PyTree) -> PyTree:
+        plan = plan_of(_one(params, mating))
+        marks = _inherited(params, masks, plan, encoding, mating)[1]
+        structure = jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
+        return jax.tree.unflatten(structure, list(marks.values()))
+
     def dna(params: PyTree, masks: PyTree) -> Dna:
         check_masks(params, masks, plan_of(_one(params, mating)))
         return jitted_dna(params, masks)
@@ -166,11 +176,17 @@ def synthesis(
     def offspring(key: jax.Array, params: PyTree, masks: PyTree) -> PyTree:
         return draw(key, params, masks).masks
 
-    return Synthesis(ancestor, dna, offspring, draw, plan_of)
+    def inheritable(params: PyTree, masks: PyTree) -> PyTree:
+        check_masks(params, masks, plan_of(_one(params, mating)))
+        return jitted_inheritable(params, masks)
+
+    return Synthesis(ancestor, dna, offspring, draw, plan_of, inheritable)
 
 
-def check_together(encoding: Encoding, environment: Environment) -> None:
-    """Checks that an environment has a share for each kind of clusters.
+def check_together(
+    encoding: Encoding, environment: Environment, mating: Mating | None = None
+) -> None:
+    """Checks that parents can mate, and an environment has a share for each kind of clusters.
 
     Raises:
         ValueError: if not.
@@ -180,14 +196,15 @@ def check_together(encoding: Encoding, environment: Environment) -> None:
             f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
             f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
         )
+    if mating is not None and "channel" in encoding.cluster:
+        raise ValueError(
+            "several parents do not mate by channels: expected other clusters, or no mating"
+        )
     portions(environment, kinds_of_shares(encoding, environment), environment.share)
 
 
 def _require_channels(
-    encoding: Encoding,
-    environment: Environment,
-    mating: Mating | None,
-    channels: Channels | None,
+    encoding: Encoding, environment: Environment, channels: Channels | None
 ) -> None:
     wanted = "channel" in encoding.cluster
     if wanted != (channels is not None):
@@ -197,10 +214,6 @@ def _require_channels(
             if wanted
             else "channels are given, but the encoding has no cluster 'channel': expected one, as "
             "cluster_driven(cluster='channel')"
-        )
-    if wanted and mating is not None:
-        raise ValueError(
-            "several parents do not mate by channels: expected other clusters, or no mating"
         )
     if channels is not None and environment.currency not in {None, *channels.prices}:
         raise ValueError(
