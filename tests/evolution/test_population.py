@@ -300,7 +300,7 @@ def test_an_old_run_goes_on(tiny, dataset, tmp_path):
         (tmp_path / name).write_text(json.dumps(content))
     lineage = evolve(dataclasses.replace(settings, generations=3), tiny, dataset, tmp_path)
     assert len(lineage["generations"]) == 3
-    more = dataclasses.replace(settings, generations=4, population=2, offspring=2, holdout=0.0)
+    more = dataclasses.replace(settings, generations=4, population=2, offspring=2, mates="random")
     with pytest.raises(RunFolderError, match="population: 1 there, 2 now"):
         evolve(more, tiny, dataset, tmp_path)
 
