@@ -147,6 +147,25 @@ def test_a_population_goes_on_to_the_same_bits(which, request, dataset, tmp_path
         jax.tree.map(np.testing.assert_array_equal, *pair)
 
 
+def test_a_crash_between_two_members_costs_one_generation(
+    all_mate, tiny, dataset, tmp_path, monkeypatch
+):
+    real, calls = checkpoints.save, []
+
+    def save(run, generation, network, member=0):
+        calls.append((generation, member))
+        if (generation, member) == (2, 1) and calls.count((2, 1)) == 1:
+            raise KeyboardInterrupt
+        return real(run, generation, network, member)
+
+    monkeypatch.setattr(checkpoints, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        evolve(SETTINGS, tiny, dataset, tmp_path)
+    assert len(read_lineage(tmp_path)["generations"]) == 1
+    evolve(SETTINGS, tiny, dataset, tmp_path)
+    assert untimed(read_lineage(tmp_path)) == untimed(read_lineage(all_mate))
+
+
 def test_without_tags_living_channels_are_in_front_before_they_mate(some_mate):
     for network in population(some_mate, 3):
         channels = network.masks["conv"]["kernel"].any((0, 1, 2))
