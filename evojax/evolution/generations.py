@@ -61,7 +61,9 @@ def evolve(
 
     Each finished generation is saved before it counts. Called again with the same arguments after a
     crash, it continues where it stopped and gives the same lineage, timings aside. A generation
-    whose training broke down is tried again only with other epochs or another size.
+    whose training broke down is tried again only with other epochs or another size. Where several
+    networks live on, its record holds one entry for each, the fittest first, which is also the one
+    that the rest of the record is about.
 
     Args:
         settings: everything that decides the lineage.
@@ -79,8 +81,8 @@ def evolve(
         ValueError: if the folder, the data or the model do not fit. A run of another configuration
             is refused before any work; all else is told before a new folder is made.
         CheckpointError: if a generation cannot be saved or read.
-        NonFiniteLoss: if the ancestor's training breaks down; where an offspring's does, the
-            lineage ends with its parent.
+        NonFiniteLoss: if the ancestor's training breaks down; where every offspring's does, or
+            parents share no synapses in some layer, the lineage ends with its last generation.
     """
     out = Path(out)
     config = configuration(settings, experiment, dataset.name)

@@ -205,6 +205,7 @@ def _random(tree: PyTree) -> PyTree:
 
 def _close(one: jax.Array, other: jax.Array) -> bool:
     exact = not jnp.issubdtype(one.dtype, jnp.floating)
-    tolerance = 0.0 if exact else float(jnp.finfo(one.dtype).eps) ** 0.5
+    # Some ten times what rounding was seen to do in ResNet-110 and AlexNet.
+    tolerance = 0.0 if exact else float(jnp.finfo(one.dtype).eps) ** (2 / 3)
     ours, theirs = (np.asarray(array, np.float64) for array in (one, other))
     return bool(np.all(np.abs(ours - theirs) <= tolerance * np.max(np.abs(theirs), initial=0.0)))

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx as flax_nnx
 
 import evojax
 from evojax.genetics.channels import living_channels
-from evojax.learning import linen
+from evojax.learning import linen, nnx
 from evojax.models import AlexNet, LeNet, ResNet
 from tests.deploy.architectures import ARCHITECTURES, filled, numbers
 from tests.genetics.test_mating import of_the_paper, stacked
@@ -16,8 +17,17 @@ from tests.genetics.test_mating import of_the_paper, stacked
 KEY = jax.random.key(0)
 
 
-def shipped(module, size):
-    model = linen(module)
+class Modern(flax_nnx.Module):
+    def __init__(self, rngs):
+        self.conv = flax_nnx.Conv(1, 6, (3, 3), rngs=rngs)
+        self.norm = flax_nnx.BatchNorm(6, rngs=rngs)
+        self.dense = flax_nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dense(flax_nnx.relu(self.norm(self.conv(x))).mean((1, 2)))
+
+
+def shipped(model, size):
     shape = (size, size, 1)
     params, stats = jax.eval_shape(lambda key: model.init(key, shape), KEY)
     variables = filled({"params": params, "batch_stats": stats})
@@ -25,9 +35,10 @@ def shipped(module, size):
 
 
 NETWORKS = {
-    "lenet": lambda: shipped(LeNet(classes=3, widths=(4, 3, 5, 6)), 32),
-    "alexnet": lambda: shipped(AlexNet(classes=3, widths=(3, 4, 5, 4, 3, 6, 7)), 32),
-    "resnet": lambda: shipped(ResNet(blocks=2, classes=3, widths=(4, 6, 10)), 8),
+    "lenet": lambda: shipped(linen(LeNet(classes=3, widths=(4, 3, 5, 6))), 32),
+    "alexnet": lambda: shipped(linen(AlexNet(classes=3, widths=(3, 4, 5, 4, 3, 6, 7))), 32),
+    "resnet": lambda: shipped(linen(ResNet(blocks=2, classes=3, widths=(4, 6, 10))), 8),
+    "nnx": lambda: shipped(nnx(Modern), 8),
 } | {
     name: ARCHITECTURES[name]
     for name in (
@@ -79,11 +90,12 @@ def test_the_network_stays_the_same_with_its_living_channels_in_front(name):
     moved, marks = made.front(variables, masks)
     for one, other in zip(*(map(jax.tree.leaves, (variables, moved))), strict=True):
         assert one.shape == other.shape and one.dtype == other.dtype
+    forward = jax.jit(apply)
     with jax.default_matmul_precision("highest"):
         jax.tree.map(
             lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5),
-            apply(variables, x),
-            apply(moved, x),
+            forward(variables, x),
+            forward(moved, x),
         )
     # Masks move alike: weights are zero where they were, and only there.
     again = evojax.apply_masks(parameters(moved), marks)
