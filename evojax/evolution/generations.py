@@ -228,14 +228,14 @@ def _generation(
         epochs=len(fittest.epochs),
         **compacted_cost(fittest.network.masks, world),
     )
-    if fittest.born.draw is not None:
-        draw = fittest.born.draw
+    if fittest.draw is not None:
+        draw = fittest.draw
         record |= {
             "cluster_factor": _finite(draw.cluster_factor),
             "synapse_factor": _finite(draw.synapse_factor),
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
-            "litter": list(fittest.born.litter),
+            "litter": list(fittest.litter),
             # Those that broke down have no accuracy.
             "offspring": [
                 {"holdout_accuracy": one.holdout_accuracy, "synapses": one.synapses}
@@ -260,7 +260,7 @@ def _member(number: int, one: Candidate, accuracy: float, world: World) -> dict[
         "accuracy": accuracy,
         "holdout_accuracy": one.holdout_accuracy,
         **{name: counts[name] for name in ("synapses", "clusters", "bytes_sparse", "macs")},
-        "parents": list(one.born.parents),
+        "parents": list(one.parents),
         "train_seconds": sum(epoch.seconds for epoch in one.epochs),
     }
 

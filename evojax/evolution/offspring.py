@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -40,16 +40,20 @@ class Candidate(NamedTuple):
     """A network that may live on if its training succeeded.
 
     Attributes:
-        born: how it came about.
         network: itself; not trained where its training broke down.
+        draw: as of a newborn.
+        litter: likewise.
+        parents: likewise.
         epochs: of its training.
         holdout_accuracy: a fraction of the held-out images, if there are any.
         synapses: how many are alive.
         failure: how its training broke down, if it did.
     """
 
-    born: Newborn
     network: Network
+    draw: Draw | None
+    litter: tuple[float, ...]
+    parents: tuple[int, ...]
     epochs: list[Epoch]
     holdout_accuracy: float | None
     synapses: int
@@ -73,41 +77,47 @@ def candidates(
     count = world.settings.offspring if population else 1
     # A key of its own for each purpose and each offspring, whatever their number.
     keys = [jax.random.fold_in(key, index) for index in range(count)]
-    born = _offspring(number, keys, population, world) if population else [_ancestor(world)]
+    born = _offspring(number, keys, population, world) if population else iter([_ancestor(world)])
     return _trained(number, keys, born, world)
 
 
 def _trained(
-    number: int, keys: Sequence[jax.Array], born: Sequence[Newborn], world: World
+    number: int, keys: Sequence[jax.Array], born: Iterator[Newborn], world: World
 ) -> list[Candidate]:
     """Trains a generation's networks one after the other, by one compiled program."""
+    count = len(keys)
+    return [
+        _candidate(number, index, count, keys[index], newborn, world)
+        for index, newborn in enumerate(born)
+    ]
+
+
+def _candidate(
+    number: int, index: int, count: int, key: jax.Array, newborn: Newborn, world: World
+) -> Candidate:
+    """Trains one of a generation's networks, and tells when it is the first."""
     settings = world.settings
-    count, epochs = len(born), settings.epochs_of(number)
-    sizes = [census_of(newborn.network.masks, world).synapses for newborn in born]
-    left = count * epochs + settings.offspring * settings.epochs_after(number)
-    world.watch(GenerationStarted(number, settings.generations, count, epochs, sizes[0], left))
+    epochs = settings.epochs_of(number)
+    synapses = census_of(newborn.network.masks, world).synapses
+    if index == 0:
+        left = count * epochs + settings.offspring * settings.epochs_after(number)
+        world.watch(GenerationStarted(number, settings.generations, count, epochs, synapses, left))
 
-    def trained(index: int) -> Candidate:
-        network = born[index].network
+    def on_epoch(epoch: int, result: Epoch) -> None:
+        event: Event = EpochFinished(
+            number, index + 1, epoch, epochs, result.loss, result.accuracy, result.seconds
+        )
+        world.watch(event)
 
-        def on_epoch(epoch: int, result: Epoch) -> None:
-            event: Event = EpochFinished(
-                number, index + 1, epoch, epochs, result.loss, result.accuracy, result.seconds
-            )
-            world.watch(event)
-
-        try:
-            network, history = world.trainer.train(
-                _purpose(keys[index], "training"), network, world.train, epochs, on_epoch
-            )
-        except NonFiniteLoss as failure:
-            # Its traceback would keep the training's arrays alive while its siblings train.
-            failed = failure.with_traceback(None)
-            return Candidate(born[index], network, [], None, sizes[index], failed)
-        holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
-        return Candidate(born[index], network, history, holdout, sizes[index])
-
-    return [trained(index) for index in range(count)]
+    try:
+        network, history = world.trainer.train(
+            _purpose(key, "training"), newborn.network, world.train, epochs, on_epoch
+        )
+    except NonFiniteLoss as failure:
+        # Its traceback would keep the training's arrays alive while its siblings train.
+        return Candidate(*newborn, [], None, synapses, failure.with_traceback(None))
+    holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
+    return Candidate(*newborn._replace(network=network), history, holdout, synapses)
 
 
 def _ancestor(world: World) -> Newborn:
@@ -117,8 +127,8 @@ def _ancestor(world: World) -> Newborn:
 
 def _offspring(
     number: int, keys: Sequence[jax.Array], population: Sequence[Network], world: World
-) -> list[Newborn]:
-    """A generation's offspring before their training."""
+) -> Iterator[Newborn]:
+    """A generation's offspring before their training, each made when it is asked for."""
     settings = world.settings
     size = settings.size_of(number)
     fronted = [world.front(network) for network in population]
@@ -131,12 +141,10 @@ def _offspring(
     # Those of a population are drawn at once, but where each of them is a search of its own.
     together = settings.population > 1 and settings.litter == 1 and size is None
     draws = _drawn_together(keys, mates, everyone, world) if together else [None] * len(keys)
-    return [
-        _newborn(number, key, chosen(everyone, each, settings), passed[each], draw, world)._replace(
-            parents=tuple(index % len(population) for index in each)
-        )
-        for key, each, draw in zip(keys, mates, draws, strict=True)
-    ]
+    for key, each, draw in zip(keys, mates, draws, strict=True):
+        parents = chosen(everyone, each, settings)
+        places = tuple(index % len(population) for index in each)
+        yield _newborn(number, key, parents, passed[each], draw, world)._replace(parents=places)
 
 
 def _drawn_together(
