@@ -74,7 +74,8 @@ def channels(
     carrying = [path for path, role in plan.roles.items() if isinstance(role, Synapses)]
     found = topology(program)
     numbers = {path: number for number, path in enumerate(program.paths)}
-    axes = {path: _axes(found, program.variables[numbers[full]]) for path, full in names.items()}
+    every = {full: _axes(found, program.variables[number]) for full, number in numbers.items()}
+    axes = {path: every.pop(full) for path, full in names.items()}
     families = _families(axes, carrying)
     if not families:
         raise ValueError(
@@ -85,13 +86,18 @@ def channels(
     ids = np.full(len(found.atoms), -1, np.int32)
     ids[order] = np.arange(len(order))
     ends = np.cumsum([len(members) for members in families.values()])
+    axes, others = (
+        {path: tuple(_numbered(axis, ids) for axis in each) for path, each in tree.items()}
+        for tree in (axes, every)
+    )
     return Channels(
-        axes={path: tuple(_numbered(axis, ids) for axis in each) for path, each in axes.items()},
+        axes=axes,
         families={
             name: np.arange(end - len(members), end, dtype=np.int32)
             for (name, members), end in zip(families.items(), ends, strict=True)
         },
         prices=_prices(found, names, latency),
+        others=others,
     )
 
 

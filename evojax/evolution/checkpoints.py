@@ -25,13 +25,19 @@ class CheckpointError(ValueError):
     """A saved network is missing, damaged or foreign, or could not be written."""
 
 
-def folder(run: str | os.PathLike[str], generation: int) -> Path:
-    """Where a run keeps a generation's network."""
-    return Path(run) / "generations" / f"{generation:03d}"
+def folder(run: str | os.PathLike[str], generation: int, member: int = 0) -> Path:
+    """Where a run keeps a generation's fittest network, and others of its population."""
+    return Path(run) / "generations" / (f"{generation:03d}" + (f".{member}" if member else ""))
 
 
-def save(run: str | os.PathLike[str], generation: int, network: Network) -> int:
+def save(run: str | os.PathLike[str], generation: int, network: Network, member: int = 0) -> int:
     """Saves a network whole or not at all: it is written beside its place and moved there.
+
+    Args:
+        run: the run's folder.
+        generation: its number.
+        network: the network.
+        member: its place in the population, the fittest first.
 
     Returns:
         Its fingerprint, CRC-32 of all arrays with their paths, shapes and dtypes: which network it
@@ -40,7 +46,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network) -> int:
     Raises:
         CheckpointError: if it could not be written (a full disk, say); what was saved before stays.
     """
-    place = folder(run, generation).absolute()
+    place = folder(run, generation, member).absolute()
     partial = place.with_name(f".{place.name}.partial")
     tree = _tree(jax.device_get(network))
     try:
@@ -82,6 +88,7 @@ def restore(
     generation: int,
     like: Network | None = None,
     crc32: int | None = None,
+    member: int = 0,
 ) -> Network:
     """Reads a generation's network: nested dicts of NumPy arrays, ``None`` where never pruned.
 
@@ -90,12 +97,13 @@ def restore(
         generation: its number.
         like: a network, or its shapes, of the structure, shapes and dtypes that it must have.
         crc32: the fingerprint that it must have: what `save` returned, and the record notes.
+        member: its place in the population; by default the fittest.
 
     Raises:
         CheckpointError: if it is missing, differs from what its manifest says was saved, is not
             like `like`, or is another network than the recorded one.
     """
-    place = folder(run, generation).absolute()
+    place = folder(run, generation, member).absolute()
     try:
         manifest = json.loads((place / MANIFEST).read_text())
         if "files" not in manifest or not any(path.startswith("params/") for path in manifest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from evojax.evolution.lineage import (
     open_run,
     write_lineage,
 )
-from evojax.evolution.offspring import candidate
+from evojax.evolution.mates import NothingShared
+from evojax.evolution.offspring import Candidate, candidates
+from evojax.evolution.record import members_of
 from evojax.evolution.settings import Settings
 from evojax.evolution.world import (
     World,
@@ -40,6 +43,7 @@ from evojax.evolution.world import (
     make_world,
     memory_of,
 )
+from evojax.genetics.census import similarity
 from evojax.learning import Model, Network, NonFiniteLoss
 
 
@@ -57,7 +61,9 @@ def evolve(
 
     Each finished generation is saved before it counts. Called again with the same arguments after a
     crash, it continues where it stopped and gives the same lineage, timings aside. A generation
-    whose training broke down is tried again only with other epochs or another size.
+    whose training broke down is tried again only with other epochs or another size. Where several
+    networks live on, its record holds one entry for each, the fittest first, which is also the one
+    that the rest of the record is about.
 
     Args:
         settings: everything that decides the lineage.
@@ -75,8 +81,8 @@ def evolve(
         ValueError: if the folder, the data or the model do not fit. A run of another configuration
             is refused before any work; all else is told before a new folder is made.
         CheckpointError: if a generation cannot be saved or read.
-        NonFiniteLoss: if the ancestor's training breaks down; where an offspring's does, the
-            lineage ends with its parent.
+        NonFiniteLoss: if the ancestor's training breaks down; where every offspring's does, or
+            parents share no synapses in some layer, the lineage ends with its last generation.
     """
     out = Path(out)
     config = configuration(settings, experiment, dataset.name)
@@ -110,37 +116,50 @@ def evolve(
 
 def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
     """Adds generations to the lineage until it ends, and says why."""
-    parent = _last(out, lineage, world)
+    population = _last(out, lineage, world)
     while (status := _status(world.settings, lineage)) is None:
         number = len(lineage["generations"]) + 1
         try:
-            parent, record = _generation(number, parent, world)
-        except NonFiniteLoss as error:
-            if parent is None:
+            population, record = _generation(number, population, world)
+        except (NonFiniteLoss, NothingShared) as error:
+            if not population:
                 raise
             status = f"stopped: {error}; generation {number - 1} is the last good one"
             lineage["broken"] = _terms(world.settings, number) | {"status": status}
             return status
         lineage.pop("broken", None)
-        record["crc32"] = checkpoints.save(out, number, parent)
+        _save(out, number, population, record)
         lineage["generations"].append(record)
         write_lineage(out, lineage)
         world.watch(GenerationFinished(record))
     return status
 
 
-def _last(out: Path, lineage: dict[str, Any], world: World) -> Network | None:
-    """The saved network of the last generation, ``None`` before the first."""
+def _save(out: Path, number: int, population: Sequence[Network], record: dict[str, Any]) -> None:
+    """Saves a population, and notes in the record which networks those are."""
+    record["crc32"] = checkpoints.save(out, number, population[0])
+    for place, member in enumerate(record.get("members", [])):
+        member["crc32"] = (
+            checkpoints.save(out, number, population[place], place) if place else record["crc32"]
+        )
+
+
+def _last(out: Path, lineage: dict[str, Any], world: World) -> list[Network]:
+    """The saved networks of the last generation, the fittest first; none before the first."""
     if not lineage["generations"]:
-        return None
+        return []
     record = lineage["generations"][-1]
     number = record["generation"]
-    network = checkpoints.restore(out, number, like=world.blank, crc32=record.get("crc32"))
-    # Older records have no checksum, and a record may have been changed by hand.
-    counted = entry(number, census_of(network.masks, world), world.layers)
-    if any(record[name] != counted[name] for name in ("synapses", "clusters", "layers")):
-        raise checkpoints.unrecorded(out, number)
-    return jax.tree.map(jnp.asarray, network)
+    population = []
+    for place, noted in enumerate([record, *members_of(record)[1:]]):
+        network = checkpoints.restore(out, number, world.blank, noted.get("crc32"), place)
+        # Older records have no checksum, and a record may have been changed by hand.
+        counted = entry(number, census_of(network.masks, world), world.layers)
+        names = ("synapses", "clusters", "layers")
+        if any(noted[name] != counted[name] for name in names if place == 0 or name in noted):
+            raise checkpoints.unrecorded(out, number)
+        population.append(jax.tree.map(jnp.asarray, network))
+    return population
 
 
 def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
@@ -159,12 +178,21 @@ def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
     if last["generation"] >= settings.generations:
         return f"finished: {last['generation']} generations"
     sized = settings.size_of(last["generation"]) is not None
-    if len(generations) > 1 and not sized and last["synapses"] >= generations[-2]["synapses"]:
+    if len(generations) > 1 and not sized and _no_smaller(*generations[-2:]):
         return f"stopped: generation {last['generation']} is no smaller than its parent"
     broken = lineage.get("broken") or {}
     if broken.items() >= _terms(settings, last["generation"] + 1).items():
         return broken["status"]  # Trained again it would break down again.
     return None
+
+
+def _no_smaller(before: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether no network of a generation has fewer synapses than the largest of its parents."""
+    parents = [one["synapses"] for one in members_of(before)]
+    return all(
+        one["synapses"] >= max(parents[place] for place in one.get("parents", [0]))
+        for one in members_of(record)
+    )
 
 
 def _terms(settings: Settings, number: int) -> dict[str, Any]:
@@ -174,28 +202,26 @@ def _terms(settings: Settings, number: int) -> dict[str, Any]:
 
 
 def _generation(
-    number: int, parent: Network | None, world: World
-) -> tuple[Network, dict[str, Any]]:
+    number: int, population: Sequence[Network], world: World
+) -> tuple[list[Network], dict[str, Any]]:
+    """A generation's networks that live on, the fittest first, and its record."""
     start = time.perf_counter()
     settings = world.settings
-    # A key of its own for each purpose and each offspring, whatever their number.
     key = jax.random.fold_in(jax.random.key(settings.seed), number)
-    count = 1 if parent is None else settings.offspring
-    candidates = [
-        candidate(number, index, count, jax.random.fold_in(key, index), parent, world)
-        for index in range(count)
-    ]
-    failures = [c.failure for c in candidates if c.failure is not None]
-    if len(failures) == count:
-        raise failures[-1]
-    sound = [c for c in candidates if c.failure is None]
-    fittest = max(sound, key=lambda c: c.holdout_accuracy or 0.0)
-    counts = census_of(fittest.network.masks, world)
+    everyone = candidates(number, key, population, world)
+    sound = [one for one in everyone if one.failure is None]
+    if not sound:
+        raise next(one.failure for one in reversed(everyone) if one.failure is not None)
+    # Stable, so that without held-out images they stay in their order.
+    ranked = sorted(sound, key=lambda one: -(one.holdout_accuracy or 0.0))
+    members = ranked[: settings.population]
+    fittest = members[0]
+    accuracies = [world.trainer.evaluate(one.network, world.test) for one in members]
     record = entry(
         number,
-        counts,
+        census_of(fittest.network.masks, world),
         world.layers,
-        accuracy=world.trainer.evaluate(fittest.network, world.test),
+        accuracy=accuracies[0],
         holdout_accuracy=fittest.holdout_accuracy,
         train_accuracy=fittest.epochs[-1].accuracy,
         loss=fittest.epochs[-1].loss,
@@ -209,13 +235,34 @@ def _generation(
             "synapse_factor": _finite(draw.synapse_factor),
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
-            "litter": fittest.litter,
+            "litter": list(fittest.litter),
             # Those that broke down have no accuracy.
             "offspring": [
-                {"holdout_accuracy": c.holdout_accuracy, "synapses": c.synapses} for c in candidates
+                {"holdout_accuracy": one.holdout_accuracy, "synapses": one.synapses}
+                for one in everyone
             ],
         }
-    return fittest.network, record | {"train_seconds": time.perf_counter() - start}
+    if settings.population > 1:
+        record |= {
+            "similarity": similarity([one.network.masks for one in members], world.plan),
+            "members": [
+                _member(number, *pair, world) for pair in zip(members, accuracies, strict=True)
+            ],
+        }
+    networks = [one.network for one in members]
+    return networks, record | {"train_seconds": time.perf_counter() - start}
+
+
+def _member(number: int, one: Candidate, accuracy: float, world: World) -> dict[str, Any]:
+    """What the record says of one network of a population."""
+    counts = entry(number, census_of(one.network.masks, world), world.layers)
+    return {
+        "accuracy": accuracy,
+        "holdout_accuracy": one.holdout_accuracy,
+        **{name: counts[name] for name in ("synapses", "clusters", "bytes_sparse", "macs")},
+        "parents": list(one.parents),
+        "train_seconds": sum(epoch.seconds for epoch in one.epochs),
+    }
 
 
 def _finite(value: jax.Array) -> float | list | None:

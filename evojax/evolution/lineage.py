@@ -31,7 +31,10 @@ except ImportError:  # Windows
 
 ABSENT = object()
 
-LATER = {"currency": "synapses"}
+LATER = {
+    "currency": "synapses", "population": 1, "parents": 1, "mates": "fittest", "tagging": True,
+    "chi": 1.0,
+}  # fmt: skip
 """Settings that came later than some records, and what held before."""
 
 

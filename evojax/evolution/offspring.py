@@ -1,7 +1,8 @@
-"""How an offspring comes about: drawn to its size, the fittest of its litter, trained."""
+"""How a generation comes about: parents mate, offspring are drawn to their size, and trained."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from evojax.evolution.events import EpochFinished, Event, GenerationStarted
 from evojax.evolution.heredity import conceive
+from evojax.evolution.mates import chosen, filled, mates_of, shared_masks
 from evojax.evolution.sizing import draw_to_size
 from evojax.evolution.world import World, census_of
 from evojax.genetics import Draw
@@ -18,52 +20,88 @@ from evojax.learning import Epoch, Network, NonFiniteLoss
 from evojax.learning.network import PyTree
 
 
+class Newborn(NamedTuple):
+    """A network before its training.
+
+    Attributes:
+        network: itself.
+        draw: of its architecture; none for an ancestor.
+        litter: training losses of its litter, itself included, where it was chosen from one.
+        parents: their places in the population.
+    """
+
+    network: Network
+    draw: Draw | None = None
+    litter: tuple[float, ...] = ()
+    parents: tuple[int, ...] = ()
+
+
 class Candidate(NamedTuple):
-    """A network that may live on if its training succeeded, and how it came about.
+    """A network that may live on if its training succeeded.
 
     Attributes:
         network: itself; not trained where its training broke down.
+        draw: as of a newborn.
+        litter: likewise.
+        parents: likewise.
         epochs: of its training.
         holdout_accuracy: a fraction of the held-out images, if there are any.
-        draw: of its architecture; none for an ancestor.
-        litter: training losses of its litter, itself included, where it was chosen from one.
         synapses: how many are alive.
         failure: how its training broke down, if it did.
     """
 
     network: Network
+    draw: Draw | None
+    litter: tuple[float, ...]
+    parents: tuple[int, ...]
     epochs: list[Epoch]
     holdout_accuracy: float | None
-    draw: Draw | None
-    litter: list[float]
     synapses: int
     failure: NonFiniteLoss | None = None
 
 
-def candidate(
-    number: int, index: int, count: int, key: jax.Array, parent: Network | None, world: World
-) -> Candidate:
-    """Draws and trains one of a generation's networks.
+def candidates(
+    number: int, key: jax.Array, population: Sequence[Network], world: World
+) -> list[Candidate]:
+    """Draws and trains a generation's networks.
 
     Args:
         number: of the generation.
-        index: of the network among its siblings, from 0.
-        count: of the siblings.
-        key: of this network alone.
-        parent: its parent; none for an ancestor.
+        key: of the generation.
+        population: possible parents, the fittest first; none for an ancestor.
         world: the rest.
+
+    Raises:
+        NothingShared: if parents have too little in common.
     """
+    count = world.settings.offspring if population else 1
+    # A key of its own for each purpose and each offspring, whatever their number.
+    keys = [jax.random.fold_in(key, index) for index in range(count)]
+    born = _offspring(number, keys, population, world) if population else iter([_ancestor(world)])
+    return _trained(number, keys, born, world)
+
+
+def _trained(
+    number: int, keys: Sequence[jax.Array], born: Iterator[Newborn], world: World
+) -> list[Candidate]:
+    """Trains a generation's networks one after the other, by one compiled program."""
+    count = len(keys)
+    return [
+        _candidate(number, index, count, keys[index], newborn, world)
+        for index, newborn in enumerate(born)
+    ]
+
+
+def _candidate(
+    number: int, index: int, count: int, key: jax.Array, newborn: Newborn, world: World
+) -> Candidate:
+    """Trains one of a generation's networks, and tells when it is the first."""
     settings = world.settings
-    network, draw, litter = _conceived(number, key, parent, world)
-    synapses = census_of(network.masks, world).synapses
     epochs = settings.epochs_of(number)
-    later = settings.offspring * settings.epochs_after(number)
+    synapses = census_of(newborn.network.masks, world).synapses
     if index == 0:
-        world.watch(
-            GenerationStarted(
-                number, settings.generations, count, epochs, synapses, count * epochs + later
-            )
-        )
+        left = count * epochs + settings.offspring * settings.epochs_after(number)
+        world.watch(GenerationStarted(number, settings.generations, count, epochs, synapses, left))
 
     def on_epoch(epoch: int, result: Epoch) -> None:
         event: Event = EpochFinished(
@@ -73,28 +111,73 @@ def candidate(
 
     try:
         network, history = world.trainer.train(
-            _purpose(key, "training"), network, world.train, epochs, on_epoch
+            _purpose(key, "training"), newborn.network, world.train, epochs, on_epoch
         )
     except NonFiniteLoss as failure:
         # Its traceback would keep the training's arrays alive while its siblings train.
-        return Candidate(network, [], None, draw, litter, synapses, failure.with_traceback(None))
+        return Candidate(*newborn, [], None, synapses, failure.with_traceback(None))
     holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
-    return Candidate(network, history, holdout, draw, litter, synapses)
+    return Candidate(*newborn._replace(network=network), history, holdout, synapses)
 
 
-def _conceived(
-    number: int, key: jax.Array, parent: Network | None, world: World
-) -> tuple[Network, Draw | None, list[float]]:
-    """An ancestor, or the fittest of a litter of `parent`, before its training.
+def _ancestor(world: World) -> Newborn:
+    params, batch_stats = world.model.init(_initial(world), world.shape)
+    return Newborn(Network(params, batch_stats, world.synthesis.ancestor(params)))
 
-    Returns:
-        The network, its draw, and the training losses of its litter where there is more than one.
+
+def _offspring(
+    number: int, keys: Sequence[jax.Array], population: Sequence[Network], world: World
+) -> Iterator[Newborn]:
+    """A generation's offspring before their training, each made when it is asked for."""
+    settings = world.settings
+    size = settings.size_of(number)
+    fronted = [world.front(network) for network in population]
+    everyone = filled(fronted, settings) if settings.population > 1 else fronted[0]
+    mates = [mates_of(_purpose(key, "mates"), settings) for key in keys]
+    passed: dict[tuple[int, ...], float | None] = {}
+    for each in dict.fromkeys(mates):
+        masks = shared_masks(chosen(everyone, each, settings), world)
+        passed[each] = None if size is None else world.efficiency(masks)
+    # Those of a population are drawn at once, but where each of them is a search of its own.
+    together = settings.population > 1 and settings.litter == 1 and size is None
+    draws = _drawn_together(keys, mates, everyone, world) if together else [None] * len(keys)
+    for key, each, draw in zip(keys, mates, draws, strict=True):
+        parents = chosen(everyone, each, settings)
+        places = tuple(index % len(population) for index in each)
+        yield _newborn(number, key, parents, passed[each], draw, world)._replace(parents=places)
+
+
+def _drawn_together(
+    keys: Sequence[jax.Array], mates: Sequence[tuple[int, ...]], everyone: Network, world: World
+) -> list[Draw]:
+    """The draws of a generation, by one compiled program."""
+    every = jnp.stack([_purpose(key, "synthesis") for key in keys])
+    draws = world.draws(every, jnp.array(mates), everyone)
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], draws) for i in range(len(keys))]
+
+
+def _newborn(
+    number: int,
+    key: jax.Array,
+    parents: Network,
+    passed: float | None,
+    draw: Draw | None,
+    world: World,
+) -> Newborn:
+    """An offspring, the fittest of its litter, before its training.
+
+    Args:
+        number: of the generation.
+        key: of this network alone.
+        parents: stacked where there are several.
+        passed: the architectural efficiency of what they pass on, where a size is asked for.
+        draw: of its architecture, where it was drawn already.
+        world: the rest.
     """
     settings = world.settings
-    ancestor_key = _purpose(jax.random.key(settings.seed), "initial")
-    if parent is None:
-        params, batch_stats = world.model.init(ancestor_key, world.shape)
-        return Network(params, batch_stats, world.synthesis.ancestor(params)), None, []
+    heredity = settings.heredity
+    if settings.parents == 1 and heredity in ("mean", "fittest"):
+        heredity = "inherit"
     losses: list[float] = []
     share = None
     # A ranking would draw the same one again and again.
@@ -103,30 +186,41 @@ def _conceived(
         mate_key = _purpose(key, "synthesis")
         if index > 0:
             mate_key = jax.random.fold_in(mate_key, index)
-        draw, masks, share = _drawn(settings.size_of(number), share, mate_key, parent, world)
+        if draw is None or index > 0:
+            draw, masks, share = _drawn(
+                settings.size_of(number), share, mate_key, parents, passed, world
+            )
+        else:
+            masks = _swept(draw, parents, world)
         network = conceive(
-            _purpose(key, "newborn"), ancestor_key, settings.heredity, world.model, world.shape,
-            parent, masks,
+            _purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
+            parents, masks,
         )  # fmt: skip
         if size == 1:
-            return network, draw, []
+            return Newborn(network, draw)
         loss = world.trainer.loss(_purpose(key, "litter"), network, world.train)
         losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
         if losses[-1] < min(losses[:-1], default=np.inf):
             born = network, draw
-    return *born, losses
+    return Newborn(*born, tuple(losses))
 
 
 def _drawn(
-    size: float | None, share: float | None, key: jax.Array, parent: Network, world: World
+    size: float | None,
+    share: float | None,
+    key: jax.Array,
+    parents: Network,
+    passed: float | None,
+    world: World,
 ) -> tuple[Draw, PyTree, float | None]:
     """An offspring's draw, and its masks after the sweep, of the size asked for if there is one.
 
     Args:
         size: its architectural efficiency.
-        share: the share of the parent's synapses that led to this size before.
+        share: the share of the synapses that are passed on that led to this size before.
         key: of the draw.
-        parent: the parent.
+        parents: stacked where there are several.
+        passed: the architectural efficiency of what they pass on, where there is a size.
         world: the rest.
 
     Returns:
@@ -135,14 +229,25 @@ def _drawn(
 
     def draw(share: float | None) -> tuple[Draw, PyTree]:
         allowed = None if share is None else jnp.float32(share)
-        drawn = world.synthesis.draw(key, parent.params, parent.masks, allowed)
-        return drawn, world.sweep(parent._replace(masks=drawn.masks))
+        drawn = world.synthesis.draw(key, parents.params, parents.masks, allowed)
+        return drawn, _swept(drawn, parents, world)
 
-    if size is None:
+    if size is None or passed is None:
         return *draw(None), None
     # A millionth less, for a share in float32 is as coarse as that.
-    safe = min(1.0, (1 - 1e-6) * world.efficiency(parent.masks) / size)
+    safe = min(1.0, (1 - 1e-6) * passed / size)
     return draw_to_size(draw, world.efficiency, safe, size, share)
+
+
+def _swept(draw: Draw, parents: Network, world: World) -> PyTree:
+    """The masks of a draw after the sweep, for which parents only give shapes."""
+    one = parents if world.settings.parents == 1 else jax.tree.map(lambda leaf: leaf[0], parents)
+    return world.sweep(one._replace(masks=draw.masks))
+
+
+def _initial(world: World) -> jax.Array:
+    """The key of the ancestor's initial weights."""
+    return _purpose(jax.random.key(world.settings.seed), "initial")
 
 
 def _purpose(key: jax.Array, name: str) -> jax.Array:

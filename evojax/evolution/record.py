@@ -21,6 +21,7 @@ _TEXT = ("experiment", "command", "status")
 _MAPPINGS = ("config", "environment", "dataset")
 _RATIOS = ("architectural_efficiency", "cluster_efficiency", "cluster_efficiency_pooled")
 _COUNTS = ("generation", "synapses", "clusters")
+_MEMBER = ("synapses", "clusters", "bytes_sparse", "macs")
 _OPTIONAL = (
     "loss", "epochs", "macs", "bytes_dense", "bytes_sparse", "train_seconds", "crc32",
 )  # fmt: skip
@@ -94,6 +95,11 @@ def scored(record: Record) -> tuple[str, ...]:
     return tuple(name for name in MEASURES if record.get(name) is not None)
 
 
+def members_of(record: Record) -> Sequence[Record]:
+    """The records of the networks that lived on: the generation's own where it was only one."""
+    return record.get("members") or [record]
+
+
 def _check_record(record: object, where: str) -> None:
     if not isinstance(record, Mapping):
         raise ValueError(f"{where}: expected an object, got {_kind(record)}")
@@ -105,6 +111,7 @@ def _check_record(record: object, where: str) -> None:
         if record.get(name) is not None:
             _number(record, name, where, least=None)
     _check_measures(record, where)
+    _check_members(record, where)
     layers = _field(record, "layers", where)
     _expect(_filled(layers), where, "layers", "a list of at least one", layers)
     for index, layer in enumerate(layers):
@@ -127,6 +134,33 @@ def _check_measures(record: Mapping[str, Any], where: str) -> None:
         _expect(value <= 1, where, name, "a fraction from 0 to 1", value)
 
 
+def _check_members(record: Mapping[str, Any], where: str) -> None:
+    """Where several networks live on: how alike they are, and what each is."""
+    if record.get("similarity") is not None:
+        value = _number(record, "similarity", where)
+        _expect(value <= 1, where, "similarity", "a fraction from 0 to 1", value)
+    members = record.get("members")
+    if members is None:
+        return
+    _expect(_filled(members), where, "members", "a list of at least one", members)
+    for index, member in enumerate(members):
+        inner = f"{where}: members[{index}]"
+        if not isinstance(member, Mapping):
+            raise ValueError(f"{inner}: expected an object, got {_kind(member)}")
+        for name in _MEMBER:
+            _number(member, name, inner, whole=True)
+        _number(member, "train_seconds", inner)
+        if member.get("crc32") is not None:
+            _number(member, "crc32", inner, whole=True)
+        for name in ("accuracy", "holdout_accuracy"):
+            if name == "accuracy" or member.get(name) is not None:
+                value = _number(member, name, inner)
+                _expect(value <= 1, inner, name, "a fraction from 0 to 1", value)
+        parents = _field(member, "parents", inner)
+        right = isinstance(parents, list) and all(type(one) is int and one >= 0 for one in parents)
+        _expect(right, inner, "parents", "a list of whole numbers of at least 0", parents)
+
+
 def _check_alike(generations: Sequence[Record], where: str) -> None:
     """Generations are numbered 1, 2, 3 and so on, with the ancestor's layers and measures."""
     ancestor = generations[0]
@@ -136,6 +170,7 @@ def _check_alike(generations: Sequence[Record], where: str) -> None:
             record["generation"] == index + 1, place, "generation", str(index + 1),
             record["generation"],
         )  # fmt: skip
+        _check_parents(generations[max(index - 1, 0)], record, place)
         names = [[layer["name"] for layer in one["layers"]] for one in (ancestor, record)]
         if names[0] != names[1]:
             raise ValueError(
@@ -143,6 +178,15 @@ def _check_alike(generations: Sequence[Record], where: str) -> None:
             )
         if scored(record) != scored(ancestor):
             raise ValueError(f"{place}: expected the ancestor's {scored(ancestor)}")
+
+
+def _check_parents(before: Record, record: Record, where: str) -> None:
+    number = len(members_of(before))
+    for index, member in enumerate(record.get("members") or []):
+        right = all(parent < number for parent in member["parents"])
+        right &= bool(member["parents"]) or record["generation"] == 1
+        expected = f"places among the {number} of the generation before"
+        _expect(right, f"{where}: members[{index}]", "parents", expected, member["parents"])
 
 
 def _number(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from evojax.evolution import checkpoints
 from evojax.evolution.lineage import read_lineage
+from evojax.evolution.record import members_of
 from evojax.models.record import rebuilt
 
 PyTree = Any
@@ -26,6 +27,7 @@ class Saved(NamedTuple):
         image: zeros (1, H, W, C), an example input.
         generation: its number.
         lineage: the run's record.
+        member: its place in the population, the fittest first.
     """
 
     apply: Callable[..., Any]
@@ -34,18 +36,22 @@ class Saved(NamedTuple):
     image: jax.Array
     generation: int
     lineage: Mapping[str, Any]
+    member: int = 0
 
 
-def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
+def saved(
+    run: str | os.PathLike[str], generation: int | None = None, member: int | None = None
+) -> Saved:
     """Reads a generation of a run of a network that evojax ships.
 
     Args:
         run: the run's folder.
         generation: its number; the last by default.
+        member: its place in the population; the fittest by default, which is the first.
 
     Raises:
-        ValueError: if the folder holds no run, no such generation, a damaged one, another network
-            than the recorded one, or a network that evojax does not ship.
+        ValueError: if the folder holds no run, no such generation or member, a damaged one, another
+            network than the recorded one, or a network that evojax does not ship.
     """
     lineage = read_lineage(run)
     finished = len(lineage["generations"])
@@ -59,8 +65,15 @@ def saved(run: str | os.PathLike[str], generation: int | None = None) -> Saved:
             f"more notes it, and trains nothing: {lineage['command']}"
         )
     module = rebuilt(model)
-    crc32 = lineage["generations"][number - 1].get("crc32")
-    network = jax.tree.map(jnp.asarray, checkpoints.restore(run, number, crc32=crc32))
+    members = members_of(lineage["generations"][number - 1])
+    place = 0 if member is None else member
+    if not 0 <= place < len(members):
+        raise ValueError(
+            f"member {place} of generation {number}: expected 0 to {len(members) - 1}, which {run} "
+            "has"
+        )
+    found = checkpoints.restore(run, number, crc32=members[place].get("crc32"), member=place)
+    network = jax.tree.map(jnp.asarray, found)
     variables = {"params": network.params, "batch_stats": network.batch_stats}
     image = jnp.zeros((1, *shape))
-    return Saved(module.apply, variables, network.masks, image, number, lineage)
+    return Saved(module.apply, variables, network.masks, image, number, lineage, place)

@@ -43,14 +43,24 @@ class Settings:
         min_clusters: clusters that a layer keeps whatever is drawn; a sweep may remove more.
         sample_biases: sample biases like synapses.
         sweep: remove synapses through which no signal can reach the output.
-        heredity: the offspring's weights before training: its parent's, new ones, or the ones the
-            ancestor started from.
+        heredity: the offspring's weights before training: its parent's; of several parents, for
+            each synapse the mean of those that have it, or that of the fittest that has it; new
+            ones; or the ones the ancestor started from.
         litter: how many architectures are drawn for each network that is trained: the one whose
             loss on training images is the lowest before any training. Needs inherited weights;
             magnitude draws none, for its ranking leaves nothing to chance.
+        population: how many networks of a generation live on, to be parents of the next; the
+            ancestor is one, and stands for all of its generation.
         offspring: how many networks a generation trains; the fittest on held-out training images
-            lives on.
-        holdout: share of the training images held out; by default 0.1 where offspring > 1, else 0.
+            live on, or all where there are as many as the population.
+        parents: of every offspring; all of them must share its clusters, or as many as `chi` says.
+        mates: which of the population are an offspring's parents: the fittest, or those that are
+            drawn for it.
+        tagging: align parents by gene tags, that is by what stems from the same place in the
+            ancestor; else place by place once their living channels are moved to the front.
+        chi: share of the parents, in (0, 1], that must have a cluster for it to be passed on.
+        holdout: share of the training images held out; by default 0.1 where the fittest are chosen,
+            be it to live on, to mate or to leave their weights, else 0.
         recipe: how each network is trained.
     """
 
@@ -70,9 +80,14 @@ class Settings:
     min_clusters: int = 1
     sample_biases: bool = False
     sweep: bool = False
-    heredity: Literal["inherit", "newborn", "rewind"] = "inherit"
+    heredity: Literal["inherit", "mean", "fittest", "newborn", "rewind"] = "inherit"
     litter: int = 1
+    population: int = 1
     offspring: int = 1
+    parents: int = 1
+    mates: Literal["fittest", "random"] = "fittest"
+    tagging: bool = True
+    chi: float = 1.0
     holdout: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -82,7 +97,9 @@ class Settings:
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
-        for name in ("generations", "litter", "offspring", "min_clusters"):
+        for name in (
+            "generations", "litter", "population", "offspring", "parents", "min_clusters",
+        ):  # fmt: skip
             value = getattr(self, name)
             _require(_whole(value) and value >= 1, name, value, "a whole number of at least 1")
         _require(
@@ -102,21 +119,9 @@ class Settings:
             and (not self.sizes or self.environment == "budget"),
             "sizes", self.sizes, "rising numbers above 1, in a budget environment",
         )  # fmt: skip
-        _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
+        self._check_population()
         _require(
-            self.held_out > 0 or self.offspring == 1,
-            "holdout",
-            self.holdout,
-            "positive where offspring > 1: the fittest is chosen on held-out images",
-        )
-        _require(
-            self.heredity in ("inherit", "newborn", "rewind"),
-            "heredity",
-            self.heredity,
-            "inherit, newborn or rewind",
-        )
-        _require(
-            self.litter == 1 or self.heredity == "inherit",
+            self.litter == 1 or self.heredity not in ("newborn", "rewind"),
             "litter", self.litter, "1 where weights are not inherited: new ones tell nothing yet",
         )  # fmt: skip
         _require(
@@ -124,13 +129,49 @@ class Settings:
             and (self.currency == "synapses" or self.environment == "budget"),
             "currency", self.currency, "synapses, or macs or parameters in a budget environment",
         )  # fmt: skip
-        genetics.check_together(self._encoding(), self._environment())
+        genetics.check_together(self._encoding(), self._environment(), self._mating())
+
+    def _check_population(self) -> None:
+        _require(
+            self.offspring >= self.population,
+            "offspring", self.offspring, f"at least the population, {self.population}",
+        )  # fmt: skip
+        _require(
+            self.parents <= self.population,
+            "parents", self.parents, f"at most the population, {self.population}",
+        )  # fmt: skip
+        _require(self.mates in ("fittest", "random"), "mates", self.mates, "fittest or random")
+        _require(0 < self.chi <= 1, "chi", self.chi, "in (0, 1]")
+        _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
+        _require(
+            self.held_out > 0 or not self.chooses,
+            "holdout",
+            self.holdout,
+            "positive where the fittest are to live on, to mate or to leave their weights: they "
+            "are chosen on held-out images",
+        )
+        single = ("inherit",) if self.parents == 1 else ()
+        _require(
+            self.heredity in (*single, "mean", "fittest", "newborn", "rewind"),
+            "heredity",
+            self.heredity,
+            "inherit, mean, fittest, newborn or rewind, and not inherit where parents > 1",
+        )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything depends on which networks are the fittest."""
+        return (
+            self.offspring > self.population
+            or (self.mates == "fittest" and self.parents < self.population)
+            or (self.heredity == "fittest" and self.parents > 1)
+        )
 
     @property
     def held_out(self) -> float:
         """The share of the training images that is held out."""
         if self.holdout is None:
-            return 0.1 if self.offspring > 1 else 0.0
+            return 0.1 if self.chooses else 0.0
         return self.holdout
 
     def epochs_of(self, generation: int) -> int:
@@ -174,7 +215,10 @@ class Settings:
             channels: of the network, if `by_channel`.
         """
         encoding, environment = self._encoding(), self._environment()
-        return genetics.synthesis(encoding, environment, self.rule(norms), channels=channels)
+        return genetics.synthesis(encoding, environment, self.rule(norms), self._mating(), channels)
+
+    def _mating(self) -> genetics.Mating | None:
+        return genetics.gene_tagged(self.chi) if self.parents > 1 else None
 
     def _encoding(self) -> genetics.Encoding:
         match self.encoding:

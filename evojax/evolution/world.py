@@ -16,7 +16,17 @@ from evojax.deploy import channels
 from evojax.evolution.events import Watch
 from evojax.evolution.settings import Settings
 from evojax.evolution.vestiges import sweeper
-from evojax.genetics import Census, Channels, Layout, Rule, Synthesis, census, living
+from evojax.genetics import (
+    Census,
+    Channels,
+    Draw,
+    Layout,
+    Rule,
+    Synthesis,
+    census,
+    fronting,
+    living,
+)
 from evojax.genetics.channels import living_channels, spent
 from evojax.genetics.trees import flatten
 from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_device, trainer
@@ -38,6 +48,10 @@ class World(NamedTuple):
         blank: a network's shapes and types.
         trainer: trains and measures.
         sweep: from a network to its masks without vestiges.
+        draws: ``(keys, mates, population) -> draws`` of a whole generation: a key and the places of
+            the parents for each offspring, and all possible parents stacked.
+        front: from a network to the one that mates: the same, or without gene tags the one with
+            its living channels in front.
         channels: of the model, where they are clusters.
         efficiency: from masks to their architectural efficiency, or in the settings' currency.
         train: images to train on.
@@ -55,6 +69,8 @@ class World(NamedTuple):
     blank: Network
     trainer: Trainer
     sweep: Callable[[Network], PyTree]
+    draws: Callable[[jax.Array, jax.Array, Network], Draw]
+    front: Callable[[Network], Network]
     channels: Channels | None
     efficiency: Callable[[PyTree], float]
     train: Images
@@ -119,7 +135,8 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
     layers = model.layers(shape)
     params, batch_stats = _shapes(model, shape)
     norms = model.norms(shape)
-    found = _channels_of(model, shape, settings.rule(norms)) if settings.by_channel else None
+    rule = settings.rule(norms)
+    found = _channels_of(model, shape, rule) if settings.by_channel else None
     synthesis = settings.synthesis(norms, found)
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
@@ -139,6 +156,8 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
         blank=blank,
         trainer=trainer(model, settings.recipe),
         sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
+        draws=_draws(settings, synthesis),
+        front=_front(settings, model, shape, rule, plan),
         channels=found,
         efficiency=_efficiency(settings, plan, blank.masks, found),
         train=train,
@@ -154,9 +173,48 @@ def _shapes(model: Model, shape: Shape) -> tuple[PyTree, PyTree]:
 
 
 def _channels_of(model: Model, shape: Shape, rule: Rule) -> Channels:
+    return channels(model.predict, _variables(model, shape), jnp.zeros((1, *shape)), rule=rule)
+
+
+def _variables(model: Model, shape: Shape) -> PyTree:
     params, batch_stats = _shapes(model, shape)
-    variables = {"params": params, "batch_stats": batch_stats}
-    return channels(model.predict, variables, jnp.zeros((1, *shape)), rule=rule)
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def _draws(
+    settings: Settings, synthesis: Synthesis
+) -> Callable[[jax.Array, jax.Array, Network], Draw]:
+    alike = settings.mates == "fittest" or settings.parents == settings.population
+
+    @jax.jit
+    def draws(keys: jax.Array, mates: jax.Array, population: Network) -> Draw:
+        everything = population.params, population.masks
+        mates = mates if settings.parents > 1 else mates[:, 0]
+
+        def draw(key: jax.Array, mates: jax.Array) -> Draw:
+            return synthesis.draw(key, *jax.tree.map(lambda leaf: leaf[mates], everything))
+
+        if alike:  # Their parents' strengths are worked out only once.
+            return jax.vmap(draw, (0, None))(keys, mates[0])
+        return jax.vmap(draw)(keys, mates)
+
+    return draws
+
+
+def _front(
+    settings: Settings, model: Model, shape: Shape, rule: Rule, plan: Layout
+) -> Callable[[Network], Network]:
+    if settings.tagging:
+        return lambda network: network
+    found, variables = _channels_of(model, shape, rule), _variables(model, shape)
+    made = fronting(model.predict, variables, jnp.zeros((1, *shape)), found, plan)
+
+    def front(network: Network) -> Network:
+        variables = {"params": network.params, "batch_stats": network.batch_stats}
+        moved, masks = made.front(variables, network.masks)
+        return Network(moved["params"], moved["batch_stats"], masks)
+
+    return front
 
 
 def _efficiency(

@@ -22,6 +22,7 @@ from evojax.genetics.encoding import (
     synapse_driven,
 )
 from evojax.genetics.environment import Environment, budget, constant
+from evojax.genetics.fronting import Fronting, fronting
 from evojax.genetics.mating import Mating, gene_tagged
 from evojax.genetics.synthesis import Draw, Synthesis, check_together, synthesis
 
@@ -33,6 +34,7 @@ __all__ = [
     "Encoding",
     "Environment",
     "Follows",
+    "Fronting",
     "LayerCensus",
     "Layout",
     "Mating",
@@ -47,6 +49,7 @@ __all__ = [
     "constant",
     "default_rule",
     "following",
+    "fronting",
     "gene_tagged",
     "layout",
     "living",

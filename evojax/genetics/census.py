@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax.genetics.clusters import Follows, Layout, Synapses, cluster_axes, nested
+from evojax.genetics.clusters import Follows, Layout, Role, Synapses, cluster_axes, nested
 from evojax.genetics.trees import PyTree, flatten
 
 
@@ -109,6 +110,39 @@ def living(masks: PyTree, plan: Layout) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in counted]))
 
 
+def similarity(masks: Sequence[PyTree], plan: Layout, cluster: str = "kernel") -> float:
+    r"""How alike the architectures of a population are, on the host.
+
+    .. math::
+        \frac{2}{n (n - 1)} \sum_{a < b} \frac{|C_a \cap C_b|}{|C_a \cup C_b|}
+
+    over all pairs of n networks and their living clusters C, the within-generation similarity of
+    Chung et al. (2019). 1 where there is only one network, and for two that have no cluster at all.
+
+    Args:
+        masks: of each network, PyTrees of bool arrays.
+        plan: the parameters' roles.
+        cluster: what counts as a cluster, as for `census`.
+    """
+    living = []
+    for each in masks:
+        marks, _ = flatten(each)
+        living.append(
+            np.concatenate(
+                [
+                    _clusters(np.asarray(marks[path]), role, cluster).ravel()
+                    for path, role in plan.roles.items()
+                    if isinstance(role, Synapses)
+                ]
+            )
+        )
+    shares = [
+        np.sum(one & other) / np.sum(one | other) if np.any(one | other) else 1.0
+        for one, other in itertools.combinations(living, 2)
+    ]
+    return float(np.mean(shares)) if shares else 1.0
+
+
 def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
     """Bytes of living entries and of where they are: the least that says so.
 
@@ -144,11 +178,7 @@ def _layer(
     path: str, name: str, marks: dict[str, np.ndarray], plan: Layout, cluster: str
 ) -> LayerCensus:
     mask = marks[path]
-    role = plan.roles[path]
-    kind = role.cluster if isinstance(role, Synapses) else None
-    innermost = nested(kind or cluster)[-1]
-    axes = cluster_axes("filter" if innermost == "channel" else innermost, mask.ndim)
-    clusters = mask.any(axes)
+    clusters = _clusters(mask, plan.roles[path], cluster)
     followers = [
         marks[follower]
         for follower, role in plan.roles.items()
@@ -163,3 +193,11 @@ def _layer(
         size=mask.size + sum(m.size for m in followers),
         total_clusters=clusters.size,
     )
+
+
+def _clusters(mask: np.ndarray, role: Role, cluster: str) -> np.ndarray:
+    """Which clusters of one parameter have a living synapse."""
+    kind = role.cluster if isinstance(role, Synapses) else None
+    innermost = nested(kind or cluster)[-1]
+    axes = cluster_axes("filter" if innermost == "channel" else innermost, mask.ndim)
+    return np.asarray(mask.any(axes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -35,11 +36,13 @@ class Channels(NamedTuple):
             whose outputs are added. Every channel is in one of them.
         prices: by currency (`evojax.genetics.environment.CURRENCIES`) and path, what one entry of a
             parameter costs in the dense network.
+        others: as `axes`, of the variables that are no parameters (running statistics).
     """
 
     axes: Mapping[str, tuple[Axis, ...]]
     families: Mapping[str, np.ndarray]
     prices: Mapping[str, Mapping[str, float]]
+    others: Mapping[str, tuple[Axis, ...]] = MappingProxyType({})
 
     @property
     def number(self) -> int:

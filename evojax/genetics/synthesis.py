@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from evojax.genetics.channels import (
     living_channels,
     open_to,
 )
-from evojax.genetics.clusters import Group, Layout, Rule, check_masks, default_rule, layout
-from evojax.genetics.drawing import Draw, Parent, draw_offspring, stacked
-from evojax.genetics.encoding import LARGEST, Dna, Encoding, Gene
+from evojax.genetics.clusters import Layout, Rule, check_masks, default_rule, layout
+from evojax.genetics.drawing import Draw, Parent, draw_offspring
+from evojax.genetics.encoding import LARGEST, Dna, Encoding
 from evojax.genetics.environment import Environment, kinds_of_shares, portions, require_share
+from evojax.genetics.inheritance import inherited, one_parent
 from evojax.genetics.mating import Mating
 from evojax.genetics.trees import PyTree, flatten
 
@@ -40,6 +41,8 @@ class Synthesis(NamedTuple):
             in Chung et al. 2018, Eq. 1). A `budget` and a ranked encoding heed it. ValueError if it
             is out of range, but for a JAX array: its value is on the device.
         layout: ``(params) -> Layout``, the role of every parameter.
+        inheritable: ``(params, masks) -> masks`` of what offspring may have: the parent's, or of
+            several what they pass on.
     """
 
     ancestor: Callable[[PyTree], PyTree]
@@ -47,6 +50,7 @@ class Synthesis(NamedTuple):
     offspring: Callable[[jax.Array, PyTree, PyTree], PyTree]
     draw: Callable[..., Draw]
     layout: Callable[[PyTree], Layout]
+    inheritable: Callable[[PyTree, PyTree], PyTree]
 
 
 def synthesis(
@@ -89,8 +93,8 @@ def synthesis(
         True
     """
 
-    check_together(encoding, environment)
-    _require_channels(encoding, environment, mating, channels)
+    check_together(encoding, environment, mating)
+    _require_channels(encoding, environment, channels)
 
     def plan_of(params: PyTree) -> Layout:
         if channels is not None:
@@ -109,10 +113,10 @@ def synthesis(
 
     @jax.jit
     def jitted_dna(params: PyTree, masks: PyTree) -> Dna:
-        plan = plan_of(_one(params, mating))
+        plan = plan_of(one_parent(params, mating))
         leaves, structure = flatten(params)
         clusters, synapses = {}, {}
-        genes, _ = _inherited(params, masks, plan, encoding, mating)
+        genes, _ = inherited(params, masks, plan, encoding, mating)
         for group, gene in zip(plan.groups, genes, strict=True):
             product = jnp.exp(functools.reduce(jnp.add, gene.clusters, jnp.float32(0.0)))
             for index, path in enumerate(group.paths):
@@ -129,8 +133,8 @@ def synthesis(
     @jax.jit
     def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None) -> Draw:
         allowed = environment.share if share is None else share
-        plan = plan_of(_one(params, mating))
-        genes, marks = _inherited(params, masks, plan, encoding, mating)
+        plan = plan_of(one_parent(params, mating))
+        genes, marks = inherited(params, masks, plan, encoding, mating)
         parent = Parent(genes, marks, jax.tree.structure(masks, is_leaf=lambda mask: mask is None))
         if channels is None:
             return draw_offspring(key, parent, allowed, plan, encoding, environment)
@@ -151,14 +155,21 @@ def synthesis(
             capped=draw.capped | drawn.capped, rescued=draw.rescued + drawn.rescued + rescued
         )
 
+    @jax.jit
+    def jitted_inheritable(params: PyTree, masks: PyTree) -> PyTree:
+        plan = plan_of(one_parent(params, mating))
+        marks = inherited(params, masks, plan, encoding, mating)[1]
+        structure = jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
+        return jax.tree.unflatten(structure, list(marks.values()))
+
     def dna(params: PyTree, masks: PyTree) -> Dna:
-        check_masks(params, masks, plan_of(_one(params, mating)))
+        check_masks(params, masks, plan_of(one_parent(params, mating)))
         return jitted_dna(params, masks)
 
     def draw(
         key: jax.Array, params: PyTree, masks: PyTree, share: float | jax.Array | None = None
     ) -> Draw:
-        check_masks(params, masks, plan_of(_one(params, mating)))
+        check_masks(params, masks, plan_of(one_parent(params, mating)))
         if not isinstance(share, jax.Array) and share is not None:
             require_share("share", share)
         return jitted_draw(key, params, masks, share)
@@ -166,11 +177,17 @@ def synthesis(
     def offspring(key: jax.Array, params: PyTree, masks: PyTree) -> PyTree:
         return draw(key, params, masks).masks
 
-    return Synthesis(ancestor, dna, offspring, draw, plan_of)
+    def inheritable(params: PyTree, masks: PyTree) -> PyTree:
+        check_masks(params, masks, plan_of(one_parent(params, mating)))
+        return jitted_inheritable(params, masks)
+
+    return Synthesis(ancestor, dna, offspring, draw, plan_of, inheritable)
 
 
-def check_together(encoding: Encoding, environment: Environment) -> None:
-    """Checks that an environment has a share for each kind of clusters.
+def check_together(
+    encoding: Encoding, environment: Environment, mating: Mating | None = None
+) -> None:
+    """Checks that parents can mate, and an environment has a share for each kind of clusters.
 
     Raises:
         ValueError: if not.
@@ -180,14 +197,15 @@ def check_together(encoding: Encoding, environment: Environment) -> None:
             f"a budget of {environment.currency} needs channels for clusters: expected an encoding "
             f"with the cluster 'channel', got {', '.join(encoding.cluster)}"
         )
+    if mating is not None and "channel" in encoding.cluster:
+        raise ValueError(
+            "several parents do not mate by channels: expected other clusters, or no mating"
+        )
     portions(environment, kinds_of_shares(encoding, environment), environment.share)
 
 
 def _require_channels(
-    encoding: Encoding,
-    environment: Environment,
-    mating: Mating | None,
-    channels: Channels | None,
+    encoding: Encoding, environment: Environment, channels: Channels | None
 ) -> None:
     wanted = "channel" in encoding.cluster
     if wanted != (channels is not None):
@@ -197,10 +215,6 @@ def _require_channels(
             if wanted
             else "channels are given, but the encoding has no cluster 'channel': expected one, as "
             "cluster_driven(cluster='channel')"
-        )
-    if wanted and mating is not None:
-        raise ValueError(
-            "several parents do not mate by channels: expected other clusters, or no mating"
         )
     if channels is not None and environment.currency not in {None, *channels.prices}:
         raise ValueError(
@@ -219,66 +233,6 @@ def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
                 "expected the weights of a trained network. Train it again, with a lower "
                 "learning rate."
             )
-
-
-def _one(params: PyTree, mating: Mating | None) -> PyTree:
-    """The parameters of one parent, as far as their shapes go.
-
-    Raises:
-        ValueError: if parents mate, but not every array has them on its first axis.
-    """
-    if mating is None:
-        return params
-    numbers = {path: jnp.shape(leaf)[:1] for path, leaf in flatten(params)[0].items()}
-    if len(set(numbers.values())) > 1 or () in numbers.values() or (0,) in numbers.values():
-        raise ValueError(
-            "several parents mate: expected every array to have them on its first axis, at least "
-            f"one and the same number everywhere; got {numbers}. Stack them with "
-            "jax.tree.map(lambda *leaves: jnp.stack(leaves), *parents)."
-        )
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf)), params
-    )
-
-
-def _inherited(
-    params: PyTree, masks: PyTree, plan: Layout, encoding: Encoding, mating: Mating | None
-) -> tuple[list[Gene], dict[str, Any]]:
-    """What offspring inherit: the groups' log-probabilities, and masks of all that may live."""
-    leaves, _ = flatten(params)
-    marks, _ = flatten(masks)
-    genes = []
-    for group in plan.groups:
-        genes.append(
-            _encode(encoding, mating, group, stacked(leaves, group), stacked(marks, group))
-        )
-    if mating is not None:
-        for path in plan.followers:
-            marks[path] = mating.shared(marks[path])
-        for group, gene in zip(plan.groups, genes, strict=True):
-            alive = gene.synapses > -jnp.inf
-            for level in gene.clusters:
-                alive &= level > -jnp.inf
-            marks |= {path: alive[index] for index, path in enumerate(group.paths)}
-    return genes, marks
-
-
-def _encode(
-    encoding: Encoding,
-    mating: Mating | None,
-    group: Group,
-    weights: jax.Array,
-    masks: jax.Array,
-) -> Gene:
-    """Log-probabilities of a group's stacked members."""
-
-    def gene(weights: jax.Array, mask: jax.Array) -> Gene:
-        if mating is None:
-            return encoding.probabilities(encoding.strengths(weights, mask, group.levels))
-        parents = jax.vmap(lambda w, m: encoding.strengths(w, m, group.levels))(weights, mask)
-        return encoding.probabilities(mating.strengths(parents))
-
-    return jax.vmap(gene)(weights, masks)
 
 
 def _channels_of(

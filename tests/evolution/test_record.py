@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evojax.evolution.record import check, load
+from evojax.evolution.record import check, load, members_of
 
 Make = Callable[..., dict[str, Any]]
 
@@ -117,6 +117,56 @@ def test_a_wrong_field_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=f"file: .*{words}|file: {words}"):
         check(_with(lineage, value, *path), "file")
+
+
+MEMBER = {
+    "accuracy": 0.9, "holdout_accuracy": None, "synapses": 5, "clusters": 2, "bytes_sparse": 25,
+    "macs": 5, "parents": [0, 1], "train_seconds": 1.0, "crc32": 7,
+}  # fmt: skip
+
+
+def with_members(lineage: dict[str, Any], **changes: object) -> dict[str, Any]:
+    """Two generations, of one network and of two, of which the second is changed."""
+    first, second = copy.deepcopy(lineage["generations"][:2])
+    first |= {"similarity": 1.0, "members": [MEMBER | {"parents": []}]}
+    members = [MEMBER | {"parents": [0]}, MEMBER | {"parents": [0]} | changes]
+    second |= {"similarity": 0.5, "members": members}
+    return lineage | {"generations": [first, second]}
+
+
+def test_a_population_is_read(lineage: dict[str, Any]) -> None:
+    check(with_members(lineage))
+    assert [len(members_of(one)) for one in with_members(lineage)["generations"]] == [1, 2]
+    assert members_of(lineage["generations"][0]) == [lineage["generations"][0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"accuracy": None}, "field 'accuracy' is None, expected a number"),
+        ({"accuracy": 3}, "field 'accuracy' is 3, expected a fraction from 0 to 1"),
+        ({"holdout_accuracy": -1}, "field 'holdout_accuracy' is -1"),
+        ({"macs": 1.5}, "field 'macs' is 1.5, expected a whole number"),
+        ({"crc32": "x"}, "field 'crc32' is 'x', expected a whole number"),
+        ({"parents": 0}, "field 'parents' is 0, expected a list of whole numbers"),
+        ({"parents": [True]}, r"field 'parents' is \[True\], expected a list of whole numbers"),
+        ({"parents": [1]}, r"field 'parents' is \[1\], expected places among the 1 of the"),
+        ({"parents": []}, r"field 'parents' is \[\], expected places among the 1 of the"),
+    ],
+)
+def test_a_wrong_field_of_a_member_is_named(
+    lineage: dict[str, Any], changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"file: generations\[1\]: members\[1\]: {words}"):
+        check(with_members(lineage, **changes), "file")
+
+
+def test_wrong_populations_are_named(lineage: dict[str, Any]) -> None:
+    for value, words in (([], "a list of at least one"), ([3], "expected an object, got int")):
+        with pytest.raises(ValueError, match=rf"generations\[0\]: .*members.*{words}"):
+            check(_with(lineage, value, "generations", 0, "members"))
+    with pytest.raises(ValueError, match="field 'similarity' is 2, expected a fraction"):
+        check(_with(lineage, 2, "generations", 0, "similarity"))
 
 
 def test_what_is_no_object_is_refused() -> None:

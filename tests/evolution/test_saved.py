@@ -42,6 +42,26 @@ def test_a_network_of_another_run_is_refused(make_run):
         saved(run)
 
 
+def test_a_member_of_a_population_is_read(make_run):
+    run, other = make_run(0), make_run(1)
+    second = checkpoints.restore(other, 1)
+    crc32 = checkpoints.save(run, 1, second, 1)
+    lineage = dict(saved(run).lineage)
+    record = lineage["generations"][0]
+    member = {
+        "accuracy": 0.9, "holdout_accuracy": 0.9, "synapses": 5, "clusters": 2, "macs": 5,
+        "bytes_sparse": 25, "parents": [], "train_seconds": 1.0,
+    }  # fmt: skip
+    record["members"] = [member | {"crc32": record["crc32"]}, member | {"crc32": crc32}]
+    write_lineage(run, lineage)
+    for place, expected in ((None, kernel(run)), (0, kernel(run)), (1, kernel(other))):
+        found = saved(run, member=place)
+        assert found.member == (place or 0)
+        np.testing.assert_array_equal(found.variables["params"]["conv1"]["kernel"], expected)
+    with pytest.raises(ValueError, match="member 2 of generation 1: expected 0 to 1"):
+        saved(run, 1, 2)
+
+
 def test_a_record_without_a_checksum_is_still_read(make_run):
     run = make_run(0)
     lineage = dict(saved(run).lineage)

@@ -48,6 +48,8 @@ def test_one_parent_is_asexual_to_the_bit(encoding):
     single = jax.tree.map(lambda leaf: leaf[0], (params, masks))
     asexual = evojax.synthesis(ENCODINGS[encoding], HALF)
     mated = synthesis_of(encoding=encoding)
+    for kept in (mated.inheritable(params, masks), asexual.inheritable(*single)):
+        jax.tree.map(np.testing.assert_array_equal, kept, single[1])
     jax.tree.map(np.testing.assert_array_equal, mated.dna(params, masks), asexual.dna(*single))
     for seed in range(5):
         key = jax.random.key(seed)
@@ -169,6 +171,8 @@ def test_offspring_have_what_their_parents_pass_on(encoding):
         allowed = (having.sum(0) >= 3) & (alive | ~having).all(0)
         assert not np.any(layer["kernel"] & ~allowed)
         assert np.any(layer["kernel"])
+        passed = evolve.inheritable(params, masks)[name]["kernel"]
+        np.testing.assert_array_equal(passed, allowed)
         # A bias lives where its channel does: enough parents have it then.
         living = layer["kernel"].any(tuple(range(1, layer["kernel"].ndim - 1)))
         if encoding in ("cluster_driven", "filter"):
