@@ -19,7 +19,7 @@ from evojax import report
 from evojax.data import load
 from evojax.evolution import CheckpointError, Settings, evolve
 from evojax.evolution.lineage import check_folder
-from evojax.learning import NonFiniteLoss, linen
+from evojax.learning import NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
 from evojax.report.paper import published
 
@@ -34,6 +34,7 @@ class Options:
         subset: share of the training images to use, in (0, 1]; the test set stays whole.
         manual_dir: folder with the original archives, where they cannot be fetched.
         data_dir: where tensorflow-datasets keeps prepared data.
+        devices: over how many devices a generation's networks are spread.
         settings: everything that decides the lineage.
     """
 
@@ -43,6 +44,7 @@ class Options:
     subset: float = 1.0
     manual_dir: str | None = None
     data_dir: str | None = None
+    devices: int = 1
 
 
 def run(
@@ -72,6 +74,7 @@ def run(
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
         )
         settings = options.settings
+        mesh = None if options.devices == 1 else population_mesh(options.devices)
         check_folder(options.out)  # Before data are fetched and prepared, which may take long.
         dataset = load(
             options.data,
@@ -84,7 +87,7 @@ def run(
         with report.progress() as watch:
             lineage = evolve(
                 settings, model, dataset, options.out,
-                experiment=experiment, command=_command(), watch=watch,
+                experiment=experiment, command=_command(), watch=watch, mesh=mesh,
             )  # fmt: skip
         page = report.write(options.out)
     except (CheckpointError, NonFiniteLoss) as error:

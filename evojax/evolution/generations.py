@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from evojax.data import Dataset
 from evojax.evolution import checkpoints
+from evojax.evolution.candidates import Candidate, candidates
 from evojax.evolution.events import (
     GenerationFinished,
     RunContinued,
@@ -31,7 +33,6 @@ from evojax.evolution.lineage import (
     write_lineage,
 )
 from evojax.evolution.mates import NothingShared
-from evojax.evolution.offspring import Candidate, candidates
 from evojax.evolution.record import members_of
 from evojax.evolution.settings import Settings
 from evojax.evolution.world import (
@@ -56,6 +57,7 @@ def evolve(
     experiment: str = "evolution",
     command: str | None = None,
     watch: Watch = lambda event: None,
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Evolves a lineage from an ancestor, generation by generation (Shafiee & Wong 2016).
 
@@ -73,6 +75,9 @@ def evolve(
         experiment: its name in the record.
         command: how it was started, for the record.
         watch: called with each `Event`.
+        mesh: of devices over which a generation's networks are spread, as many at once as fit
+            (`evojax.learning.population_mesh`); by default they train one after another on one
+            device. Which, changes no bit of the lineage, unless batches are split as well.
 
     Returns:
         The lineage, as in lineage.json. Its `status` says why it ended.
@@ -87,13 +92,13 @@ def evolve(
     out = Path(out)
     config = configuration(settings, experiment, dataset.name)
     check_model(model, dataset)
-    watch(RunStarted(memory_of(settings, model, dataset)))
+    watch(RunStarted(memory_of(settings, model, dataset, mesh)))
     about = data_record(settings, dataset)
     # The folder of another run is refused before any work; a new one is made after all checks.
-    world = None if holds_run(out) else make_world(settings, model, dataset, watch)
+    world = None if holds_run(out) else make_world(settings, model, dataset, watch, mesh)
     with open_run(out, config, about) as lineage:
         if world is None:
-            world = make_world(settings, model, dataset, watch)
+            world = make_world(settings, model, dataset, watch, mesh)
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)

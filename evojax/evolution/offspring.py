@@ -1,4 +1,4 @@
-"""How a generation comes about: parents mate, offspring are drawn to their size, and trained."""
+"""How offspring come about: parents mate, architectures are drawn to their size."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax.evolution.events import EpochFinished, Event, GenerationStarted
 from evojax.evolution.heredity import conceive
 from evojax.evolution.mates import chosen, filled, mates_of, shared_masks
 from evojax.evolution.sizing import draw_to_size
-from evojax.evolution.world import World, census_of
+from evojax.evolution.world import World
 from evojax.genetics import Draw
 from evojax.genetics.trees import path_hash
-from evojax.learning import Epoch, Network, NonFiniteLoss
+from evojax.learning import Network
 from evojax.learning.network import PyTree
 
 
@@ -36,96 +35,13 @@ class Newborn(NamedTuple):
     parents: tuple[int, ...] = ()
 
 
-class Candidate(NamedTuple):
-    """A network that may live on if its training succeeded.
-
-    Attributes:
-        network: itself; not trained where its training broke down.
-        draw: as of a newborn.
-        litter: likewise.
-        parents: likewise.
-        epochs: of its training.
-        holdout_accuracy: a fraction of the held-out images, if there are any.
-        synapses: how many are alive.
-        failure: how its training broke down, if it did.
-    """
-
-    network: Network
-    draw: Draw | None
-    litter: tuple[float, ...]
-    parents: tuple[int, ...]
-    epochs: list[Epoch]
-    holdout_accuracy: float | None
-    synapses: int
-    failure: NonFiniteLoss | None = None
-
-
-def candidates(
-    number: int, key: jax.Array, population: Sequence[Network], world: World
-) -> list[Candidate]:
-    """Draws and trains a generation's networks.
-
-    Args:
-        number: of the generation.
-        key: of the generation.
-        population: possible parents, the fittest first; none for an ancestor.
-        world: the rest.
-
-    Raises:
-        NothingShared: if parents have too little in common.
-    """
-    count = world.settings.offspring if population else 1
-    # A key of its own for each purpose and each offspring, whatever their number.
-    keys = [jax.random.fold_in(key, index) for index in range(count)]
-    born = _offspring(number, keys, population, world) if population else iter([_ancestor(world)])
-    return _trained(number, keys, born, world)
-
-
-def _trained(
-    number: int, keys: Sequence[jax.Array], born: Iterator[Newborn], world: World
-) -> list[Candidate]:
-    """Trains a generation's networks one after the other, by one compiled program."""
-    count = len(keys)
-    return [
-        _candidate(number, index, count, keys[index], newborn, world)
-        for index, newborn in enumerate(born)
-    ]
-
-
-def _candidate(
-    number: int, index: int, count: int, key: jax.Array, newborn: Newborn, world: World
-) -> Candidate:
-    """Trains one of a generation's networks, and tells when it is the first."""
-    settings = world.settings
-    epochs = settings.epochs_of(number)
-    synapses = census_of(newborn.network.masks, world).synapses
-    if index == 0:
-        left = count * epochs + settings.offspring * settings.epochs_after(number)
-        world.watch(GenerationStarted(number, settings.generations, count, epochs, synapses, left))
-
-    def on_epoch(epoch: int, result: Epoch) -> None:
-        event: Event = EpochFinished(
-            number, index + 1, epoch, epochs, result.loss, result.accuracy, result.seconds
-        )
-        world.watch(event)
-
-    try:
-        network, history = world.trainer.train(
-            _purpose(key, "training"), newborn.network, world.train, epochs, on_epoch
-        )
-    except NonFiniteLoss as failure:
-        # Its traceback would keep the training's arrays alive while its siblings train.
-        return Candidate(*newborn, [], None, synapses, failure.with_traceback(None))
-    holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
-    return Candidate(*newborn._replace(network=network), history, holdout, synapses)
-
-
-def _ancestor(world: World) -> Newborn:
+def ancestor(world: World) -> Newborn:
+    """The first network, before its training."""
     params, batch_stats = world.model.init(_initial(world), world.shape)
     return Newborn(Network(params, batch_stats, world.synthesis.ancestor(params)))
 
 
-def _offspring(
+def offspring(
     number: int, keys: Sequence[jax.Array], population: Sequence[Network], world: World
 ) -> Iterator[Newborn]:
     """A generation's offspring before their training, each made when it is asked for."""
@@ -133,7 +49,7 @@ def _offspring(
     size = settings.size_of(number)
     fronted = [world.front(network) for network in population]
     everyone = filled(fronted, settings) if settings.population > 1 else fronted[0]
-    mates = [mates_of(_purpose(key, "mates"), settings) for key in keys]
+    mates = [mates_of(purpose(key, "mates"), settings) for key in keys]
     passed: dict[tuple[int, ...], float | None] = {}
     for each in dict.fromkeys(mates):
         masks = shared_masks(chosen(everyone, each, settings), world)
@@ -151,7 +67,7 @@ def _drawn_together(
     keys: Sequence[jax.Array], mates: Sequence[tuple[int, ...]], everyone: Network, world: World
 ) -> list[Draw]:
     """The draws of a generation, by one compiled program."""
-    every = jnp.stack([_purpose(key, "synthesis") for key in keys])
+    every = jnp.stack([purpose(key, "synthesis") for key in keys])
     draws = world.draws(every, jnp.array(mates), everyone)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], draws) for i in range(len(keys))]
 
@@ -183,7 +99,7 @@ def _newborn(
     # A ranking would draw the same one again and again.
     size = 1 if settings.encoding == "magnitude" else settings.litter
     for index in range(size):
-        mate_key = _purpose(key, "synthesis")
+        mate_key = purpose(key, "synthesis")
         if index > 0:
             mate_key = jax.random.fold_in(mate_key, index)
         if draw is None or index > 0:
@@ -193,12 +109,12 @@ def _newborn(
         else:
             masks = _swept(draw, parents, world)
         network = conceive(
-            _purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
+            purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
             parents, masks,
         )  # fmt: skip
         if size == 1:
             return Newborn(network, draw)
-        loss = world.trainer.loss(_purpose(key, "litter"), network, world.train)
+        loss = world.trainer.loss(purpose(key, "litter"), network, world.train)
         losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
         if losses[-1] < min(losses[:-1], default=np.inf):
             born = network, draw
@@ -247,8 +163,9 @@ def _swept(draw: Draw, parents: Network, world: World) -> PyTree:
 
 def _initial(world: World) -> jax.Array:
     """The key of the ancestor's initial weights."""
-    return _purpose(jax.random.key(world.settings.seed), "initial")
+    return purpose(jax.random.key(world.settings.seed), "initial")
 
 
-def _purpose(key: jax.Array, name: str) -> jax.Array:
+def purpose(key: jax.Array, name: str) -> jax.Array:
+    """A key of its own for each purpose."""
     return jax.random.fold_in(key, path_hash(name))

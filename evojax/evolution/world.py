@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from evojax.data import Dataset
 from evojax.data.dataset import stratified
@@ -33,6 +35,7 @@ from evojax.learning import Images, Layer, Memory, Model, Network, Trainer, on_d
 from evojax.learning.images import augment
 from evojax.learning.memory import available, training_memory
 from evojax.learning.network import PyTree, Shape
+from evojax.learning.population import PopulationTrainer, population_trainer
 
 
 class World(NamedTuple):
@@ -48,6 +51,8 @@ class World(NamedTuple):
         blank: a network's shapes and types.
         trainer: trains and measures.
         sweep: from a network to its masks without vestiges.
+        together: trains several networks at once; none where they train one after another.
+        at_once: how many of them.
         draws: ``(keys, mates, population) -> draws`` of a whole generation: a key and the places of
             the parents for each offspring, and all possible parents stacked.
         front: from a network to the one that mates: the same, or without gene tags the one with
@@ -69,6 +74,8 @@ class World(NamedTuple):
     blank: Network
     trainer: Trainer
     sweep: Callable[[Network], PyTree]
+    together: PopulationTrainer | None
+    at_once: int
     draws: Callable[[jax.Array, jax.Array, Network], Draw]
     front: Callable[[Network], Network]
     channels: Channels | None
@@ -106,8 +113,16 @@ def check_model(model: Model, dataset: Dataset) -> None:
         )
 
 
-def memory_of(settings: Settings, model: Model, dataset: Dataset) -> Memory:
-    """What training takes.
+def memory_of(
+    settings: Settings, model: Model, dataset: Dataset, mesh: Mesh | None = None
+) -> Memory:
+    """What training takes, of as many networks at once as there are and as fit into a device.
+
+    Args:
+        settings: say how many there are.
+        model: the model.
+        dataset: the images.
+        mesh: of devices on which they train; by default one after another on one.
 
     Raises:
         ValueError: if not even the network and the images fit into the device's memory.
@@ -122,11 +137,22 @@ def memory_of(settings: Settings, model: Model, dataset: Dataset) -> Memory:
             f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
             "or another device."
         )
-    return memory
+    if mesh is None:
+        return memory
+    return memory.fitting(limit, math.ceil(settings.offspring / mesh.shape["population"]))
 
 
-def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch) -> World:
+def make_world(
+    settings: Settings, model: Model, dataset: Dataset, watch: Watch, mesh: Mesh | None = None
+) -> World:
     """Puts the images on the device and makes the functions that are compiled once for all.
+
+    Args:
+        settings: everything that decides the lineage.
+        model: the model.
+        dataset: images and labels.
+        watch: called with each event.
+        mesh: of devices over which a generation's networks are spread.
 
     Raises:
         ValueError: if model, settings and data do not fit together.
@@ -156,6 +182,10 @@ def make_world(settings: Settings, model: Model, dataset: Dataset, watch: Watch)
         blank=blank,
         trainer=trainer(model, settings.recipe),
         sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
+        together=None if mesh is None else population_trainer(model, settings.recipe, mesh),
+        at_once=1
+        if mesh is None
+        else memory_of(settings, model, dataset, mesh).members * mesh.shape["population"],
         draws=_draws(settings, synthesis),
         front=_front(settings, model, shape, rule, plan),
         channels=found,

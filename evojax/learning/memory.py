@@ -21,17 +21,31 @@ class Memory(NamedTuple):
         activations: what a batch's forward pass keeps for the backward pass. A compiler that
             fuses needs less.
         images: training images and their labels.
+        members: how many networks train at once on a device (a number, not bytes); `state` and
+            `activations` are of each.
     """
 
     parameters: int
     state: int
     activations: int
     images: int
+    members: int = 1
 
     @property
     def total(self) -> int:
         """All of it, in bytes."""
-        return self.state + self.activations + self.images
+        return self.members * (self.state + self.activations) + self.images
+
+    def fitting(self, limit: int | None, most: int) -> Memory:
+        """With as many networks at once as fit into a device: at least one, at most so many.
+
+        Args:
+            limit: the device's memory in bytes, ``None`` where that is not known.
+            most: how many there are.
+        """
+        if limit is not None:
+            most = min(most, (limit - self.images) // (self.state + self.activations))
+        return self._replace(members=max(most, 1))
 
 
 def training_memory(model: Model, recipe: Recipe, shape: Shape, images: int) -> Memory:

@@ -143,7 +143,7 @@ def population_trainer(
             start = time.perf_counter()
             done, of = placed((jnp.int32(number), jnp.int32(epochs)), SAME)
             state, *shown = epoch(state, masks, keys, images, done, of)
-            losses, accuracies = (fetched(each)[:members] for each in shown)
+            losses, accuracies = (np.array(fetched(each)[:members]) for each in shown)
             history.append(PopulationEpoch(losses, accuracies, time.perf_counter() - start))
             on_epoch(number + 1, history[-1])
         trained = Network(state.params, state.batch_stats, masks)

@@ -82,11 +82,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
             loss, accuracy = jax.device_get(shown)
             history.append(Epoch(float(loss), float(accuracy), time.perf_counter() - start))
             if not math.isfinite(history[-1].loss):
-                raise NonFiniteLoss(
-                    "the loss or a parameter became infinite or not a number in epoch "
-                    f"{number + 1} of {epochs}: lower the learning rate (now "
-                    f"{recipe.learning_rate:g}) or sparse_rate (now {recipe.sparse_rate:g})"
-                )
+                raise broke_down(number + 1, epochs, recipe)
             on_epoch(number + 1, history[-1])
         return Network(state.params, state.batch_stats, network.masks), history
 
@@ -97,3 +93,12 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         return float(sampled_loss(key, network, images))
 
     return Trainer(train, evaluate, loss)
+
+
+def broke_down(epoch: int, epochs: int, recipe: Recipe) -> NonFiniteLoss:
+    """The error of a training that broke down in an epoch, counted from 1."""
+    return NonFiniteLoss(
+        f"the loss or a parameter became infinite or not a number in epoch {epoch} of {epochs}: "
+        f"lower the learning rate (now {recipe.learning_rate:g}) or sparse_rate (now "
+        f"{recipe.sparse_rate:g})"
+    )

@@ -292,7 +292,7 @@ def _needs(event: RunStarted) -> str:
         f"{text.count(memory.parameters)} parameters; training takes about "
         f"{text.size(memory.total)} of memory on the device ({text.size(memory.state)} for the "
         f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
-        "images)"
+        "images" + (f"; {memory.members} networks at once on each)" if memory.members > 1 else ")")
     )
 
 

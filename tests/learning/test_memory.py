@@ -51,3 +51,12 @@ def test_the_cpu_has_memory():
     found = memory.available()
     assert found is None or found > 1 << 28
     assert jax.devices()[0].platform != "cpu" or found is not None
+
+
+def test_as_many_at_once_as_fit():
+    of_each = memory.Memory(parameters=1, state=60, activations=40, images=500)
+    assert of_each.fitting(None, 7).members == 7
+    assert of_each.fitting(850, 7).members == 3
+    assert of_each.fitting(5_000, 7).members == 7
+    assert of_each.fitting(100, 7).members == 1  # Whether it fits at all is asked elsewhere.
+    assert of_each.fitting(850, 7).total == 3 * 100 + 500

@@ -1,0 +1,129 @@
+"""How fast does a population train: one network after another, or together?
+
+    python benchmarks/population.py
+
+N LeNets train an epoch on the same random images, N from 1 to 16: one after another, each by the
+program of one network; in turns within one program (`map`, evojax's way); and with every operation
+done for all of them at once (`vmap`). All take turns in one run, after a warm-up. Shown are the
+member-images a second of each as multiples of one after another.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from common import take_turns, write
+from rich.console import Console
+from rich.table import Table
+
+from evojax.learning import (
+    Images,
+    Network,
+    Recipe,
+    linen,
+    on_device,
+    population_trainer,
+    trainer,
+)
+from evojax.models import LeNet
+
+SHAPE = (32, 32, 1)
+WAYS = ("one after another", "map", "vmap")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        members: sizes of the population.
+        images: of an epoch.
+        batch: images a step of each member.
+        turns: how often each contestant is timed.
+        out: where to write the result as JSON.
+    """
+
+    members: tuple[int, ...] = (1, 2, 4, 8, 16)
+    images: int = 512
+    batch: int = 32
+    turns: int = 5
+    out: Path = Path("runs/benchmarks/population.json")
+
+
+def main(options: Options) -> None:
+    """Measures, prints a table and writes the JSON file."""
+    recipe = Recipe(batch_size=options.batch, compute_dtype="auto")
+    contestants = ways(recipe)
+    rows = []
+    for members in options.members:
+        runs = {
+            name: partial(way, *population(members), images(options.images))
+            for name, way in contestants.items()
+        }
+        seconds = {
+            n: statistics.median(each) for n, each in take_turns(runs, options.turns).items()
+        }
+        speed = {name: seconds[WAYS[0]] / each for name, each in seconds.items()}
+        rows.append({"members": members, "seconds": seconds, "speed": speed})
+    report(rows, options)
+
+
+def ways(recipe: Recipe) -> dict[str, Callable[[jax.Array, Network, Images], object]]:
+    """The contestants: functions that train every member for an epoch."""
+    model = linen(LeNet())
+    alone = trainer(model, recipe)
+
+    def one_after_another(keys: jax.Array, networks: Network, data: Images) -> object:
+        members = [jax.tree.map(lambda leaf, i=i: leaf[i], networks) for i in range(len(keys))]
+        trained = [
+            alone.train(key, network, data, 1)[0]
+            for key, network in zip(keys, members, strict=True)
+        ]
+        return jax.block_until_ready(trained)
+
+    def together(
+        kit: Callable[..., object], keys: jax.Array, networks: Network, data: Images
+    ) -> object:
+        return jax.block_until_ready(kit(keys, networks, data, 1))
+
+    found = {WAYS[0]: one_after_another}
+    for way in WAYS[1:]:
+        kit = population_trainer(model, recipe, together=way)
+        found[way] = partial(together, kit.train)
+    return found
+
+
+def population(members: int) -> tuple[jax.Array, Network]:
+    """Keys of their own, and fresh networks on the first axis of every array."""
+    keys = jax.random.split(jax.random.key(0), members)
+    params, batch_stats = jax.vmap(lambda key: linen(LeNet()).init(key, SHAPE))(keys)
+    masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    return keys, Network(params, batch_stats, masks)
+
+
+def images(count: int) -> Images:
+    """Random images, on the device."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    return on_device(pixels, random.integers(0, 10, count))
+
+
+def report(rows: list[dict], options: Options) -> None:
+    """Prints the table and writes the JSON file."""
+    headings = ["networks", *WAYS]
+    cells = [[str(row["members"]), *(f"{row['speed'][way]:.2f}" for way in WAYS)] for row in rows]
+    table = Table(*headings, title="Training a population of LeNets: speed")
+    for line in cells:
+        table.add_row(*line)
+    Console().print(table)
+    write("population", [headings, *cells], options, rows, {})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,155 @@
+"""A generation's networks: made, trained, and ready to be chosen from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.evolution.events import EpochFinished, Event, GenerationStarted
+from evojax.evolution.offspring import Newborn, ancestor, offspring, purpose
+from evojax.evolution.world import World, census_of
+from evojax.genetics import Draw
+from evojax.learning import Epoch, Network, NonFiniteLoss
+from evojax.learning.population import PopulationEpoch
+from evojax.learning.training import broke_down
+
+
+class Candidate(NamedTuple):
+    """A network that may live on if its training succeeded.
+
+    Attributes:
+        network: itself; not trained where its training broke down.
+        draw: as of a newborn.
+        litter: likewise.
+        parents: likewise.
+        epochs: of its training.
+        holdout_accuracy: a fraction of the held-out images, if there are any.
+        synapses: how many are alive.
+        failure: how its training broke down, if it did.
+    """
+
+    network: Network
+    draw: Draw | None
+    litter: tuple[float, ...]
+    parents: tuple[int, ...]
+    epochs: list[Epoch]
+    holdout_accuracy: float | None
+    synapses: int
+    failure: NonFiniteLoss | None = None
+
+
+def candidates(
+    number: int, key: jax.Array, population: Sequence[Network], world: World
+) -> list[Candidate]:
+    """Draws and trains a generation's networks.
+
+    Args:
+        number: of the generation.
+        key: of the generation.
+        population: possible parents, the fittest first; none for an ancestor.
+        world: the rest.
+
+    Raises:
+        NothingShared: if parents have too little in common.
+    """
+    count = world.settings.offspring if population else 1
+    # A key of its own for each purpose and each offspring, whatever their number.
+    keys = [jax.random.fold_in(key, index) for index in range(count)]
+    born = offspring(number, keys, population, world) if population else iter([ancestor(world)])
+    return _trained(number, keys, born, world)
+
+
+def _trained(
+    number: int, keys: Sequence[jax.Array], born: Iterator[Newborn], world: World
+) -> list[Candidate]:
+    """Trains a generation's networks, as many at once as the world says."""
+    settings, count = world.settings, len(keys)
+    epochs = settings.epochs_of(number)
+    train = _alone if world.together is None or count == 1 else _together
+    everyone: list[Candidate] = []
+    while chunk := list(itertools.islice(born, world.at_once)):
+        if not everyone:
+            synapses = census_of(chunk[0].network.masks, world).synapses
+            left = count * epochs + settings.offspring * settings.epochs_after(number)
+            world.watch(
+                GenerationStarted(number, settings.generations, count, epochs, synapses, left)
+            )
+        first = len(everyone)
+        training = [purpose(key, "training") for key in keys[first : first + len(chunk)]]
+
+        def on_epoch(index: int, epoch: int, result: Epoch, first: int = first) -> None:
+            event: Event = EpochFinished(
+                number, first + index + 1, epoch, epochs, result.loss, result.accuracy,
+                result.seconds,
+            )  # fmt: skip
+            world.watch(event)
+
+        everyone += train(training, chunk, epochs, on_epoch, world)
+    return everyone
+
+
+OnEpoch = Callable[[int, int, Epoch], None]
+"""Is told which network, which epoch, and what the epoch showed."""
+
+
+def _alone(
+    keys: Sequence[jax.Array], born: Sequence[Newborn], epochs: int, on_epoch: OnEpoch, world: World
+) -> list[Candidate]:
+    """Trains networks one after another, by one compiled program."""
+    trained = []
+    for index, (key, newborn) in enumerate(zip(keys, born, strict=True)):
+        synapses = census_of(newborn.network.masks, world).synapses
+        try:
+            network, history = world.trainer.train(
+                key, newborn.network, world.train, epochs, partial(on_epoch, index)
+            )
+        except NonFiniteLoss as failure:
+            # Its traceback would keep the training's arrays alive while its siblings train.
+            failure = failure.with_traceback(None)
+            trained.append(Candidate(*newborn, [], None, synapses, failure))
+            continue
+        holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
+        newborn = newborn._replace(network=network)
+        trained.append(Candidate(*newborn, history, holdout, synapses))
+    return trained
+
+
+def _together(
+    keys: Sequence[jax.Array], born: Sequence[Newborn], epochs: int, on_epoch: OnEpoch, world: World
+) -> list[Candidate]:
+    """Trains networks as one program, spread over the devices."""
+    assert world.together is not None
+    histories: list[list[Epoch]] = [[] for _ in born]
+
+    def each_on_epoch(number: int, result: PopulationEpoch) -> None:
+        shown = zip(result.losses.tolist(), result.accuracies.tolist(), strict=True)
+        for index, (loss, accuracy) in enumerate(shown):
+            epoch = Epoch(loss, accuracy, result.seconds / len(born))
+            histories[index].append(epoch)
+            on_epoch(index, number, epoch)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one.network for one in born))
+    networks, _ = world.together.train(
+        jnp.stack(list(keys)), stacked, world.train, epochs, each_on_epoch
+    )
+    holdouts: list[float | None] = [None] * len(born)
+    if world.holdout is not None:
+        holdouts = world.together.evaluate(networks, world.holdout).tolist()
+    trained = []
+    for index, newborn in enumerate(born):
+        synapses = census_of(newborn.network.masks, world).synapses
+        broken = [n for n, epoch in enumerate(histories[index], 1) if not np.isfinite(epoch.loss)]
+        if broken:
+            failure = broke_down(broken[0], epochs, world.settings.recipe)
+            trained.append(Candidate(*newborn, [], None, synapses, failure))
+            continue
+        network = jax.tree.map(lambda leaf, i=index: leaf[i], networks)
+        newborn = newborn._replace(network=network)
+        trained.append(Candidate(*newborn, histories[index], holdouts[index], synapses))
+    return trained

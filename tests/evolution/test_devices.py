@@ -1,0 +1,94 @@
+"""A generation's networks spread over devices: the same lineage, as many at once as fit."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from evojax.evolution import EpochFinished, RunStarted, evolve, world
+from evojax.learning import population_mesh, population_trainer
+from tests.evolution.test_population import SETTINGS, untimed
+
+ROOT = Path(__file__).parents[2]
+WITH_HOLDOUT = dataclasses.replace(SETTINGS, generations=2, offspring=4, holdout=0.25)
+
+
+def test_one_program_makes_the_lineage_of_one_network_after_another(normalised, dataset, tmp_path):
+    one, other = [], []
+    lineages = [
+        evolve(WITH_HOLDOUT, normalised, dataset, tmp_path / name, watch=seen.append, mesh=mesh)
+        for name, mesh, seen in (("alone", None, one), ("together", population_mesh(1), other))
+    ]
+    assert untimed(lineages[0]) == untimed(lineages[1])
+    for events in (one, other):
+        epochs = [event for event in events if isinstance(event, EpochFinished)]
+        assert len(epochs) == 2 + 4 * 1
+        assert {event.offspring for event in epochs if event.generation == 2} == {1, 2, 3, 4}
+
+
+def test_only_as_many_at_once_as_fit(tiny, dataset, tmp_path, monkeypatch):
+    events = []
+    whole = evolve(SETTINGS, tiny, dataset, tmp_path / "whole", watch=events.append)
+    memory = next(event.memory for event in events if isinstance(event, RunStarted))
+    two = memory.images + 2 * (memory.state + memory.activations) + 1
+    monkeypatch.setattr(world, "available", lambda: two)
+    limited = evolve(
+        SETTINGS, tiny, dataset, tmp_path / "limited", watch=events.append, mesh=population_mesh(1)
+    )
+    assert [e.memory.members for e in events if isinstance(e, RunStarted)] == [1, 2]
+    assert untimed(limited) == untimed(whole)
+
+
+def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypatch):
+    def breaking(*args):
+        kit = population_trainer(*args)
+
+        def train(keys, networks, images, epochs, on_epoch):
+            def broken(number, epoch):
+                epoch.losses[1] = np.nan
+                on_epoch(number, epoch)
+
+            return kit.train(keys, networks, images, epochs, broken)
+
+        return kit._replace(train=train)
+
+    monkeypatch.setattr(world, "population_trainer", breaking)
+    settings = dataclasses.replace(WITH_HOLDOUT, population=3)
+    lineage = evolve(settings, tiny, dataset, tmp_path / "run", mesh=population_mesh(1))
+    second = lineage["generations"][1]
+    known = [one["holdout_accuracy"] is not None for one in second["offspring"]]
+    assert known == [True, False, True, True] and len(second["members"]) == 3
+
+
+ON_DEVICES = """
+import sys
+from pathlib import Path
+from evojax.evolution import evolve
+from evojax.learning import linen, population_mesh
+from tests.conftest import CLASSES, Dataset, Tiny, pictures
+from tests.evolution.test_population import SETTINGS, untimed
+data = Dataset("quarters", CLASSES, pictures(64), pictures(50, seed=1))
+model, out = linen(Tiny()), Path(sys.argv[1])
+alone = untimed(evolve(SETTINGS, model, data, out / "alone"))
+for devices in (2, 8):
+    run = evolve(SETTINGS, model, data, out / str(devices), mesh=population_mesh(devices))
+    assert untimed(run) == alone
+print("as on one device")
+"""
+
+
+def test_the_lineage_is_the_same_on_one_two_and_eight_devices(compilation_cache, tmp_path):
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ON_DEVICES, str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "as on one device" in done.stdout, done.stderr
