@@ -27,6 +27,9 @@ from evojax.report.style import (
 WIDE, TALL = 3.3, 2.35
 LEFT, BOTTOM, TOP, ACROSS, BETWEEN = 0.85, 0.72, 1.05, 0.95, 0.72
 
+CHANCE = 90.0
+"""Error of guessing among ten classes, per cent."""
+
 
 class Look(NamedTuple):
     """How a series is drawn; `face` fills its markers."""
@@ -85,6 +88,8 @@ def accuracy_axis(axes: Axes, accuracies: Iterable[float], room: int = 9) -> Non
     """The y axis of accuracies (fractions, drawn as `style.error`)."""
     errors = list(map(error, accuracies))
     error_axis(axes, min(errors) / 1.3, 1.12 * max(errors), room)
+    if max(errors) > 0.95 * CHANCE:
+        axes.yaxis.set_major_locator(FixedLocator([*axes.yaxis.get_ticklocs(), CHANCE]))
 
 
 def byte_axis(axes: Axes, which: Literal["x", "y"], sizes: Iterable[float]) -> None:

@@ -95,14 +95,14 @@ def pictures(cells: Sequence[Cell], what: str, theme: Theme = LIGHT) -> list[Pic
     most = {terms: group for terms, group in groups.items() if terms.parents == counts[-1]}
     seeds = max(map(len, groups.values()))
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "1 seed"
-    what += f"; {counts[-1]} parents" if len(counts) == 1 else f", {counts[-1]} parents"
+    mated = f"{what}; {counts[-1]} parent{'s' * (counts[-1] > 1)}"
     drawn = [
-        over_generations(most, f"{what}; {over}", theme),
-        over_time(most, f"{what}; {over}", theme),
-        storage(most, f"{what}; a mark a generation and seed", theme),
-        similarity(most, f"{what}; {over}", theme),
+        over_generations(most, f"{mated}; {over}", theme),
+        over_time(most, f"{mated}; {over}", theme),
+        storage(most, f"{mated}; a mark a generation and seed", theme),
+        similarity(most, f"{mated}; {over}", theme),
     ]
-    return [*drawn, parents(groups, over, theme)] if len(counts) > 1 else drawn
+    return [*drawn, parents(groups, f"{what}; {over}", theme)] if len(counts) > 1 else drawn
 
 
 def over_generations(groups: Groups, note: str, theme: Theme) -> Picture:
@@ -148,9 +148,9 @@ def storage(groups: Groups, note: str, theme: Theme) -> Picture:
     labels = [_share_label(share, groups, theme) for share in _shares(groups)]
     labels += [_kind_label(kind, theme, line="") for kind in _kinds(groups)]
     right = _right(labels)
-    figure = canvas(theme, 5.4, width=6.2 + right)
+    figure = canvas(theme, 5.6, width=6.2 + right)
     title = "Accuracy against storage size"
-    axes = plot_area(figure, theme, title, right)
+    axes = plot_area(figure, theme, title, right, top=0.85)
     heading(figure, theme, "", note)
     cells = _cells(groups)
     accuracy_axis(axes, _all(cells, "accuracy"))
@@ -174,9 +174,9 @@ def similarity(groups: Groups, note: str, theme: Theme) -> Picture:
         words = f"R {100 * terms.share:g} %{SHORT[terms.tagging]}"
         labels.append(Label(words, look.color, last, look.marker, look.line, face=look.face))
     right = _right(labels)
-    figure = canvas(theme, 5.4, width=6.2 + right)
+    figure = canvas(theme, 5.6, width=6.2 + right)
     title = "Similarity within a generation"
-    axes = plot_area(figure, theme, title, right)
+    axes = plot_area(figure, theme, title, right, top=0.85)
     heading(figure, theme, "", note)
     axes.set_ylim(0, 102)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
