@@ -151,10 +151,10 @@ def table(cells: Sequence[Cell]) -> Table:
         Column("parents", "parents", text.count),
         Column("seeds", "seeds", text.count),
         Column("generations", "generations", _shown),
-        Column("A-E of the last", "architectural_efficiency", text.times),
-        Column("accuracy of the last, %", "accuracy", _shown),
-        *(Column(f"at {size:g}× less storage", f"storage_{size:g}", _shown) for size in STORAGE),
-        Column("similarity of the last, %", "similarity", _shown),
+        Column("A-E of\nthe last", "architectural_efficiency", text.times),
+        Column("accuracy of\nthe last, %", "accuracy", _shown),
+        *(Column(f"at {size:g}× less\nstorage", f"storage_{size:g}", _shown) for size in STORAGE),
+        Column("similarity\nof the last, %", "similarity", _shown),
     ]
     rows = [_row(terms, group) for terms, group in grouped(cells).items()]
     return Table("Accuracy by environment, tagging and parents", tuple(columns), tuple(rows))

@@ -68,7 +68,7 @@ def publish(folder: Path, content: Mapping[str, Any]) -> Table:
     replace(target, _json(content))
     cells = read(target)
     shown = table(cells)
-    heads = [column.title for column in shown.headings()]
+    heads = [column.title.replace("\n", " ") for column in shown.headings()]
     replace(target, _json({**content, "table": [heads, *shown.cells()]}))
     dataset = content["dataset"]
     what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"

@@ -25,7 +25,7 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Conv(8, (8, 8), (8, 8), name="conv")(x))
+        x = nn.relu(nn.Conv(4, (2, 2), (8, 8), name="conv")(x))
         return nn.Dense(self.classes, name="dense")(x.reshape(len(x), -1))
 
 
