@@ -25,8 +25,8 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Conv(4, (2, 2), (8, 8), name="conv")(x))
-        return nn.Dense(self.classes, name="dense")(x.reshape(len(x), -1))
+        x = nn.relu(nn.Conv(4, (4, 4), (8, 8), name="conv")(x))
+        return nn.Dense(self.classes, name="dense")(x.mean((1, 2)))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def options(polyploid, quarters, tmp_path):
 
 
 def test_cells_are_shared_finished_once_and_collected(polyploid, options, capsys):
-    results = options().results
+    results, one = options().results, {"seeds": (0,)}
     assert polyploid.main(options(collect=True)) == 0
     assert "6 of 6 cells are not finished" in capsys.readouterr().out
     first, *others = polyploid.planned(options())
@@ -60,24 +60,24 @@ def test_cells_are_shared_finished_once_and_collected(polyploid, options, capsys
     place.mkdir(parents=True)
     with (place / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert polyploid.main(options()) == 0
+        assert polyploid.main(options(**one)) == 0
     shown = capsys.readouterr().out
     assert "another process is at it" in shown
-    assert "1 of 6 cells are not finished" in shown
+    assert "1 of 3 cells are not finished" in shown
     assert not results.exists()
     assert polyploid.main(options(collect=True)) == 0
-    assert "of 5 of 6 cells" in capsys.readouterr().out
-    assert len(read(results / "polyploid.json")) == 5
+    assert "of 2 of 6 cells" in capsys.readouterr().out
+    assert len(read(results / "polyploid.json")) == 2
 
     folders = [polyploid.folder(options(), terms, settings.seed) for terms, settings in others]
     assert [path.name for path in folders] == [
         "R80-untagged-m3-seed0", "R80-m1-seed0",
         "R80-tagged-m3-seed1", "R80-untagged-m3-seed1", "R80-m1-seed1",
     ]  # fmt: skip
-    before = [read_lineage(path)["generations"] for path in folders]
+    before = [read_lineage(path)["generations"] for path in folders[:2]]
     assert polyploid.main(options()) == 0
     assert "of 6 of 6 cells" in capsys.readouterr().out
-    assert [read_lineage(path)["generations"] for path in folders] == before
+    assert [read_lineage(path)["generations"] for path in folders[:2]] == before
     _check_result(results, read_lineage(folders[0]))
 
 
@@ -104,7 +104,7 @@ def _check_result(results: Path, lineage) -> None:
     assert cell["similarity"] == [1.0, record["similarity"]]
     sizes = [member["bytes_sparse"] for member in record["members"]]
     assert cell["bytes_sparse"][1] == pytest.approx(sum(sizes) / 3)
-    assert cell["synapses"][1] == pytest.approx(0.64 * cell["synapses"][0], rel=0.1)
+    assert cell["synapses"][1] == pytest.approx(0.64 * cell["synapses"][0], rel=0.2)
     assert 0 < cell["cumulative_seconds"][0] < cell["cumulative_seconds"][1]
     assert cell["status"] == "finished: 2 generations"
     # One ancestor a seed, whatever the terms.
