@@ -22,10 +22,8 @@ environment variable JAX_COMPILATION_CACHE_DIR. 18, 18, 30 and 12 runs;
 three of each of the latter are the first's.
 """
 
-import os
-import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,14 +33,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from evojax import report
 from evojax.data import Dataset, load
 from evojax.deploy import compact, cost
-from evojax.evolution import CheckpointError, Settings, checkpoints, evolve, read_lineage
-from evojax.evolution.lineage import RunFolderError
-from evojax.learning import Model, NonFiniteLoss, Recipe, linen
+from evojax.evolution import Settings, checkpoints, read_lineage
+from evojax.learning import Recipe, linen
 from evojax.models import LeNet
 from evojax.report.comparison import MACS, SYNAPSES, publish
+from evojax.study import check_different, command, finished, guarded, run, slug
 
 # experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
 BASE = Settings(
@@ -150,23 +147,8 @@ def main(options: Options) -> int:
     dataset = images(options)
     model = linen(LeNet(dataset.classes))
     for name, settings in plan:
-        run(folder(options, name, settings.seed), settings, model, dataset)
+        run(folder(options, name, settings.seed), settings, model, dataset, "methods")
     return collect(options)
-
-
-def guarded(work: Callable[[], int]) -> int:
-    """What `work` returns, or the exit status of its error, which is told without a traceback."""
-    try:
-        return work()
-    except (CheckpointError, NonFiniteLoss, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. To continue, run again:\n  {command()}", file=sys.stderr)
-        return 130
 
 
 def planned(options: Options) -> list[tuple[str, Settings]]:
@@ -191,8 +173,7 @@ def check(terms: Terms, names: Collection[str]) -> None:
     Raises:
         ValueError: there is no seed, one comes twice, there is no size, or a name is unknown.
     """
-    if not terms.seeds or len(set(terms.seeds)) < len(terms.seeds):
-        raise ValueError(f"--seeds must be one or more different ones; got {terms.seeds}")
+    check_different("--seeds", terms.seeds)
     if not terms.sizes:
         raise ValueError("--sizes must be one or more architectural efficiencies above 1")
     if unknown := [name for name in terms.only if name not in names]:
@@ -221,26 +202,6 @@ def folder(options: Options, name: str, seed: int) -> Path:
     return options.runs / f"{slug(name)}-seed{seed}"
 
 
-def slug(name: str) -> str:
-    """A name as part of a file's name."""
-    return name.replace(",", "").replace(" ", "_")
-
-
-def run(out: Path, settings: Settings, model: Model, dataset: Dataset) -> None:
-    """Evolves one lineage, unless it is finished or another process is at it."""
-    print(f"{out}", flush=True)
-    try:
-        with report.progress() as watch:
-            evolve(
-                settings, model, dataset, out,
-                experiment="methods", command=command(), watch=watch,
-            )  # fmt: skip
-    except RunFolderError as error:
-        if "in use by another process" not in str(error):
-            raise
-        print("another process is at it", flush=True)
-
-
 def collect(options: Options) -> int:
     """Writes the study, if all its runs are finished; returns the exit status."""
     methods, unfinished = [], 0
@@ -249,10 +210,8 @@ def collect(options: Options) -> int:
             continue
         lineages = []
         for seed in options.seeds:
-            place = folder(options, name, seed)
-            done = (place / "lineage.json").exists()
-            lineage = read_lineage(place) if done else {"status": "running"}
-            unfinished += lineage["status"].startswith(("running", "interrupted"))
+            lineage = finished(folder(options, name, seed))
+            unfinished += lineage is None
             lineages.append(lineage)
         settings = {k: asdict(v) if is_dataclass(v) else v for k, v in changes.items()}
         methods.append({"name": name, "settings": settings, "runs": lineages})
@@ -327,11 +286,6 @@ def note(dataset: dict[str, Any], seeds: int) -> str:
     """The line under the picture's title."""
     what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"
     return f"{what}; " + (f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "1 seed")
-
-
-def command() -> str:
-    """How this was started."""
-    return shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from evojax import study
 from evojax.data import Dataset
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace as write
@@ -169,7 +170,7 @@ def main(options: Options) -> int:
     first = runs[names[0]][0]
     content = {
         "benchmark": "peers",
-        "command": methods.command(),
+        "command": study.command(),
         "environment": first["environment"],
         "dataset": first["dataset"] | {"subset": options.subset},
         "seeds": list(options.seeds),
@@ -194,7 +195,7 @@ def finished(name: str, seed: int, options: Options, dataset: Dataset) -> dict[s
     Raises:
         ValueError: the file is of a run on other terms.
     """
-    place = options.runs / f"{methods.slug(name)}-seed{seed}.json"
+    place = options.runs / f"{study.slug(name)}-seed{seed}.json"
     config = {"sizes": options.sizes, "epochs": options.epochs, **asdict(PEERS[name].recipe)}
     terms = {"peer": name, "seed": seed, "config": config, "dataset": about(dataset)}
     terms = json.loads(json.dumps(terms))
@@ -214,7 +215,7 @@ def finished(name: str, seed: int, options: Options, dataset: Dataset) -> dict[s
         "device": "cpu",
         "torch_threads": torch.get_num_threads(),
     }
-    record = terms | {"command": methods.command(), "environment": environment}
+    record = terms | {"command": study.command(), "environment": environment}
     record |= lineage(PEERS[name], seed, options, dataset)
     write(place, (json.dumps(record, indent=1) + "\n").encode())
     return record
@@ -261,4 +262,4 @@ def lineage(peer: Peer, seed: int, options: Options, dataset: Dataset) -> dict[s
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, description=__doc__)
-    sys.exit(methods.guarded(lambda: main(chosen)))
+    sys.exit(study.guarded(lambda: main(chosen)))

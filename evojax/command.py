@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +13,7 @@ import flax.linen as nn
 import tyro
 from rich.console import Console
 
-from evojax import report
+from evojax import report, study
 from evojax.data import load
 from evojax.evolution import CheckpointError, Settings, evolve
 from evojax.evolution.lineage import check_folder
@@ -87,7 +85,7 @@ def run(
         with report.progress() as watch:
             lineage = evolve(
                 settings, model, dataset, options.out,
-                experiment=experiment, command=_command(), watch=watch, mesh=mesh,
+                experiment=experiment, command=study.command(), watch=watch, mesh=mesh,
             )  # fmt: skip
         page = report.write(options.out)
     except (CheckpointError, NonFiniteLoss) as error:
@@ -106,7 +104,7 @@ def run(
     except KeyboardInterrupt:
         print(
             "\nInterrupted. Every finished generation is saved; to continue, run the same command "
-            f"again:\n  {_command()}",
+            f"again:\n  {study.command()}",
             file=sys.stderr,
         )
         _report_so_far(out)
@@ -124,8 +122,3 @@ def _report_so_far(out: Path | None) -> None:
         # Somebody is in a hurry, and nothing depends on this.
         with suppress(OSError, ValueError, KeyboardInterrupt):
             print(f"Report so far: {report.write(out)}", file=sys.stderr)
-
-
-def _command() -> str:
-    script = os.path.relpath(sys.argv[0]) if sys.argv else ""
-    return shlex.join(["python", script, *sys.argv[1:]])

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from evojax.files import replace
@@ -26,9 +24,12 @@ from evojax.report.style import (
     Picture,
     Theme,
     canvas,
+    error,
+    error_axis,
     heading,
     labels_beside,
     name_axes,
+    ordered_color,
     plot_area,
     png,
     short,
@@ -37,9 +38,6 @@ from evojax.report.tables import Column, Table
 
 # Beyond a network that is so much smaller than asked for, the table says how small it is.
 NEAR = 1.02
-LEAST_ERROR = 0.02  # per cent; a logarithmic axis has no place for 0
-FINE = [step * 10.0**power for power in range(-2, 2) for step in (1, 1.5, 2, 3, 5, 7)]
-COARSE = [step * 10.0**power for power in range(-2, 2) for step in (1, 2, 5)]
 
 
 class Measure(NamedTuple):
@@ -198,7 +196,7 @@ def table(methods: Sequence[Method], sizes: Sequence[float], *, lead: bool = Fal
         *(Column(f"{size:g}×", f"{size:g}", _shown) for size in sizes),
     ]
     rows: list[tuple[Any, ...]] = [
-        (method.name, len(method.runs), *(_cell(method, size) for size in sizes))
+        (method.name, len(method.runs), *(cell(method, size) for size in sizes))
         for method in methods
     ]
     if lead:
@@ -241,7 +239,7 @@ def accuracy(
         words = f"{short(method.name, 36)}  {text.percent(line[-1].accuracy)} %"
         if line[-1].efficiency < 0.9 * max(row[-1].efficiency for row in lines):
             words += f" at {text.short_times(line[-1].efficiency)}"
-        height = _error(line[-1].accuracy)
+        height = error(line[-1].accuracy)
         labels.append(Label(words, color, height, marker, dash, bold=index == 0 and not ordered))
     right = 0.15 + max(label.width for label in labels)
     # The labels' width comes on top, so that long names do not squeeze the plot.
@@ -252,12 +250,10 @@ def accuracy(
     _axes(axes, lines)
     for index, (line, (color, marker, dash)) in enumerate(zip(lines, styles, strict=True)):
         xs = [spread.efficiency for spread in line]
-        low, high = (
-            [_error(s.accuracy + sign * s.deviation) for s in line] for sign in (1.0, -1.0)
-        )
+        low, high = ([error(s.accuracy + sign * s.deviation) for s in line] for sign in (1.0, -1.0))
         axes.fill_between(xs, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(
-            xs, [_error(s.accuracy) for s in line], color=color, linestyle=dash, marker=marker,
+            xs, [error(s.accuracy) for s in line], color=color, linestyle=dash, marker=marker,
             markersize=5, linewidth=2.6 if index == 0 and not ordered else 1.5,
             zorder=2.5 if index == 0 else 2,
         )  # fmt: skip
@@ -297,19 +293,10 @@ def _axes(axes: Axes, lines: Sequence[Sequence[Spread]]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}×"))
     spreads = [spread for line in lines for spread in line]
     # A single wide band would crush all that lies above its mean: there it is cut off.
-    low = min(_error(spread.accuracy) for spread in spreads) / 1.3
-    high = 1.12 * max(_error(spread.accuracy - spread.deviation) for spread in spreads)
-    high = min(high, 100.0)
-    low = min(low, high / 2.5)  # A finer scale would magnify chance.
-    axes.set_yscale("log")
-    axes.set_ylim(high, low)
-    ticks = [error for error in FINE if low <= error <= high]
-    if len(ticks) > 9:
-        ticks = [error for error in COARSE if low <= error <= high]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.4g} %"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
+    low = min(error(spread.accuracy) for spread in spreads) / 1.3
+    high = 1.12 * max(error(spread.accuracy - spread.deviation) for spread in spreads)
+    error_axis(axes, low, high)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _style(theme: Theme, index: int, count: int, ordered: bool) -> tuple[str, str, str]:
@@ -319,18 +306,11 @@ def _style(theme: Theme, index: int, count: int, ordered: bool) -> tuple[str, st
         rounds, place = divmod(index, len(theme.series))
         color = theme.series[(place + 3 * rounds) % len(theme.series)]
         return color, marker, "--" if rounds else "-"
-    # One end of plasma vanishes on a white page, the other on a black one.
-    low, high = (0.0, 0.78) if theme.name == "light" else (0.25, 1.0)
-    shade = colormaps["plasma"](low + (high - low) * index / max(count - 1, 1))
-    return to_hex(shade), marker, "-"
+    return ordered_color(theme, index, count), marker, "-"
 
 
-def _error(fraction: float) -> float:
-    """An accuracy's error in per cent, as far as the picture can show it."""
-    return min(max(100 * (1 - fraction), LEAST_ERROR), 100.0)
-
-
-def _cell(method: Method, size: float) -> str | None:
+def cell(method: Method, size: float) -> str | None:
+    """A method's accuracy at a size as a table shows it; None where no run got there."""
     found = at(method, size)
     if found is None:
         return None

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
@@ -22,6 +24,9 @@ DPI = 150
 WIDTH = 8.0  # inches: 1200 pixels
 TEXT = 11.0  # points
 MARKERS = "osD^vPX<"
+LEAST_ERROR = 0.02  # per cent; a logarithmic axis has no place for 0
+FINE = (1, 1.5, 2, 3, 5, 7)
+COARSE = (1, 2, 5)
 
 
 @dataclass(frozen=True)
@@ -83,19 +88,28 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def plot_area(figure: Figure, theme: Theme, title: str, right: float) -> Axes:
-    """Axes with a title flush left and `right` inches kept free for labels beside them."""
+def plot_area(figure: Figure, theme: Theme, title: str, right: float, top: float = 0.62) -> Axes:
+    """Axes with a title flush left and `right` inches kept free for labels beside them.
+
+    `top` inches are the title's; with 0.85 a long line below it stays clear of the labels.
+    """
     width, height = figure.get_size_inches()
-    left, bottom, top = 0.95, 0.72, 0.62
-    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-    axes = figure.add_axes(box)
+    left, bottom = 0.95, 0.72
+    heading(figure, theme, title)
+    return panel(figure, theme, (left, bottom, width - left - right, height - bottom - top))
+
+
+def panel(figure: Figure, theme: Theme, box: tuple[float, float, float, float]) -> Axes:
+    """Axes in a box: left, bottom, width and height in inches."""
+    width, height = figure.get_size_inches()
+    left, bottom, wide, tall = box
+    axes = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
     axes.set_facecolor(theme.page)
     axes.grid(True, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(theme.muted)
     axes.tick_params(length=0, colors=theme.muted, labelsize=TEXT, pad=6)
-    heading(figure, theme, title)
     return axes
 
 
@@ -123,12 +137,47 @@ def ratio_axis(axes: Axes, least: float, most: float) -> None:
     """A logarithmic x axis of efficiencies with round ticks (1x, 2x, 5x ...) between its limits."""
     axes.set_xscale("log")
     axes.set_xlim(least, most)
-    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(least, most)))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(least, most)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}×"))
 
 
-def _log_ticks(least: float, most: float, room: int = 8) -> list[float]:
+def error_axis(axes: Axes, low: float, high: float, room: int = 9) -> None:
+    """A y axis of accuracies, logarithmic in the error, so that 98 and 99 % are told apart.
+
+    Args:
+        axes: whose values are errors in per cent (`error`).
+        low: the least error, at the top.
+        high: the largest.
+        room: most ticks.
+    """
+    high = min(high, 100.0)
+    low = min(low, high / 2.5)  # A finer scale would magnify chance.
+    axes.set_yscale("log")
+    axes.set_ylim(high, low)
+    for steps in (FINE, COARSE, (1,)):
+        every = [step * 10.0**power for power in range(-2, 2) for step in steps]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) <= room:
+            break
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.4g} %"))
+
+
+def error(fraction: float) -> float:
+    """An accuracy's error in per cent, as far as a picture can show it."""
+    return min(max(100 * (1 - fraction), LEAST_ERROR), 100.0)
+
+
+def ordered_color(theme: Theme, index: int, count: int) -> str:
+    """The colour of one of `count` steps on a scale."""
+    # One end of plasma vanishes on a white page, the other on a black one.
+    low, high = (0.0, 0.78) if theme.name == "light" else (0.25, 1.0)
+    return to_hex(colormaps["plasma"](low + (high - low) * index / max(count - 1, 1)))
+
+
+def log_ticks(least: float, most: float, room: int = 8) -> list[float]:
     """Round numbers between the limits: the finest of three series that has room."""
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10**power for power in range(12) for step in steps]

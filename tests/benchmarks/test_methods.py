@@ -13,6 +13,7 @@ import pytest
 
 from evojax.evolution import read_lineage
 from evojax.report.readme import benchmark
+from evojax.study import guarded, slug
 
 
 class Small(nn.Module):
@@ -99,7 +100,7 @@ def test_an_unfinished_study_is_not_written(methods, options, tmp_path, capsys):
     ],
 )
 def test_bad_options_are_told_before_any_work(methods, options, tmp_path, capsys, changes, message):
-    assert methods.guarded(lambda: methods.main(options(**changes))) == 2
+    assert guarded(lambda: methods.main(options(**changes))) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -122,4 +123,4 @@ def test_one_name_is_one_setting_and_all_keep_to_the_protocol(methods):
     assert {s.encoding for s in known.values()} == {
         "cluster_driven", "synapse_driven", "magnitude", "random"
     }  # fmt: skip
-    assert len({methods.slug(name) for name in known}) == len(known)
+    assert len({slug(name) for name in known}) == len(known)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from evojax import study
 from evojax.learning import Network, linen, on_device, trainer
 from evojax.models import LeNet
 from evojax.report.readme import benchmark
@@ -133,5 +134,5 @@ def test_runs_are_written_once_and_beside_ours(peers, quarters, tmp_path, capsys
     assert peers.main(options) == 0
     other = peers.replace(options, epochs=(2,))
     capsys.readouterr()
-    assert peers.methods.guarded(lambda: peers.main(other)) == 2
+    assert study.guarded(lambda: peers.main(other)) == 2
     assert "of a run on other terms (config)" in capsys.readouterr().err
