@@ -249,7 +249,9 @@ def _generation(
         }
     if settings.population > 1:
         record |= {
-            "similarity": similarity([one.network.masks for one in members], world.plan),
+            "similarity": similarity(
+                [one.network.masks for one in members], world.plan, settings.cluster
+            ),
             "members": [
                 _member(number, *pair, world) for pair in zip(members, accuracies, strict=True)
             ],

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax.genetics.clusters import Follows, Layout, Role, Synapses, cluster_axes, nested
+from evojax.genetics.clusters import Clusters, Follows, Layout, Role, Synapses, cluster_axes, nested
 from evojax.genetics.trees import PyTree, flatten
 
 
@@ -110,7 +110,7 @@ def living(masks: PyTree, plan: Layout) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in counted]))
 
 
-def similarity(masks: Sequence[PyTree], plan: Layout, cluster: str = "kernel") -> float:
+def similarity(masks: Sequence[PyTree], plan: Layout, cluster: Clusters = "kernel") -> float:
     r"""How alike the architectures of a population are, on the host.
 
     .. math::
@@ -122,7 +122,8 @@ def similarity(masks: Sequence[PyTree], plan: Layout, cluster: str = "kernel") -
     Args:
         masks: of each network, PyTrees of bool arrays.
         plan: the parameters' roles.
-        cluster: what counts as a cluster, as for `census`.
+        cluster: cluster kind, or kinds, of which the innermost is counted, where a parameter names
+            none; of channels their layers' filters.
     """
     living = []
     for each in masks:
@@ -195,7 +196,7 @@ def _layer(
     )
 
 
-def _clusters(mask: np.ndarray, role: Role, cluster: str) -> np.ndarray:
+def _clusters(mask: np.ndarray, role: Role, cluster: Clusters) -> np.ndarray:
     """Which clusters of one parameter have a living synapse."""
     kind = role.cluster if isinstance(role, Synapses) else None
     innermost = nested(kind or cluster)[-1]
