@@ -117,8 +117,7 @@ def connected(
             for axis, ids in enumerate(axes):
                 end = jnp.sum(padded[ids], axis=1)
                 odds += end.reshape([-1 if i == axis else 1 for i in range(len(axes))])
-            for living in open_to(alive, channels, path):
-                opened = jnp.where(living, opened, -jnp.inf)
+            opened = jnp.where(open_to(alive, channels, path), opened, -jnp.inf)
             cut = (jnp.max(odds) > -jnp.inf) & (jnp.max(opened) == -jnp.inf)
             rescued += cut
             likeliest = jnp.unravel_index(jnp.argmax(odds), odds.shape)
@@ -130,16 +129,8 @@ def connected(
 
 def within(gene: Gene, paths: Sequence[str], alive: jax.Array, channels: Channels) -> Gene:
     """A group's log-probabilities within living channels, -inf outside."""
-    opened = jnp.stack(
-        [
-            functools.reduce(
-                jnp.logical_and,
-                open_to(alive, channels, path),
-                jnp.ones(gene.synapses.shape[1:], bool),
-            )
-            for path in paths
-        ]
-    )
+    whole = jnp.ones(gene.synapses.shape[1:], bool)
+    opened = jnp.stack([open_to(alive, channels, path, whole) for path in paths])
     clusters = []
     for level in gene.clusters:
         spanned = [i for i, n in enumerate(level.shape) if n < gene.synapses.shape[i]]

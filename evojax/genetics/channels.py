@@ -94,10 +94,7 @@ def living_channels(masks: PyTree, plan: Layout, channels: Channels) -> jax.Arra
 
     def opened_by(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         alive, _ = state
-        opened = {
-            path: functools.reduce(jnp.logical_and, open_to(alive, channels, path), marks[path])
-            for path in paths
-        }
+        opened = {path: open_to(alive, channels, path, marks[path]) for path in paths}
         return _connected_to(opened, channels), alive
 
     everything = jnp.ones(channels.number, bool)
@@ -206,15 +203,28 @@ def channel_gene(
     return encoding.probabilities(Strengths((strength,), zero, (units,), zero + 1)).clusters[0]
 
 
-def open_to(alive: jax.Array, channels: Channels, path: str) -> list[jax.Array]:
-    """Which entries of a parameter lie in living channels only: bool, one factor for each axis."""
+def open_to(
+    alive: jax.Array, channels: Channels, path: str, mask: jax.Array | bool = True
+) -> jax.Array:
+    """Which entries of a parameter, of those in a mask, lie in living channels only.
+
+    Args:
+        alive: which channels live, bool (channels,).
+        channels: of the network.
+        path: of the parameter.
+        mask: of its shape.
+
+    Returns:
+        bool, of the mask's shape; without a mask only broadcastable to the parameter's.
+    """
     padded = jnp.append(alive, True)  # Where -1 looks.
     axes = channels.axes[path]
-    return [
+    factors = [
         jnp.all(padded[ids], axis=1).reshape([-1 if i == axis else 1 for i in range(len(axes))])
         for axis, ids in enumerate(axes)
         if ids.shape[1]
     ]
+    return functools.reduce(jnp.logical_and, factors, jnp.asarray(mask))
 
 
 def places(ids: np.ndarray, channels: Channels) -> np.ndarray:

@@ -251,9 +251,7 @@ def _left(parent: Parent, alive: jax.Array, plan: Layout, channels: Channels) ->
         for group, gene in zip(plan.groups, parent.genes, strict=True)
     ]
     marks = {
-        path: mask
-        if mask is None
-        else functools.reduce(jnp.logical_and, open_to(alive, channels, path), mask)
+        path: mask if mask is None else open_to(alive, channels, path, mask)
         for path, mask in parent.marks.items()
     }
     return Parent(genes, marks, parent.structure)
