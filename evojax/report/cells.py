@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from evojax.evolution.record import Lineage, Record, members_of
 from evojax.report import comparison, text
+from evojax.report.comparison import shown_as_is
 from evojax.report.tables import Column, Table
 
 STORAGE = (4.0, 16.0, 64.0)
@@ -147,14 +148,17 @@ def table(cells: Sequence[Cell]) -> Table:
     """
     columns = [
         Column("R, %", "share"),
-        Column("tagging", "tagging", _shown),
+        Column("tagging", "tagging", shown_as_is),
         Column("parents", "parents", text.count),
         Column("seeds", "seeds", text.count),
-        Column("generations", "generations", _shown),
+        Column("generations", "generations", shown_as_is),
         Column("A-E of\nthe last", "architectural_efficiency", text.times),
-        Column("accuracy of\nthe last, %", "accuracy", _shown),
-        *(Column(f"at {size:g}× less\nstorage", f"storage_{size:g}", _shown) for size in STORAGE),
-        Column("similarity\nof the last, %", "similarity", _shown),
+        Column("accuracy of\nthe last, %", "accuracy", shown_as_is),
+        *(
+            Column(f"at {size:g}× less\nstorage", f"storage_{size:g}", shown_as_is)
+            for size in STORAGE
+        ),
+        Column("similarity\nof the last, %", "similarity", shown_as_is),
     ]
     rows = [_row(terms, group) for terms, group in grouped(cells).items()]
     return Table("Accuracy by environment, tagging and parents", tuple(columns), tuple(rows))
@@ -202,8 +206,3 @@ def _percent(fractions: Sequence[float], digits: int = 2) -> str:
     if len(fractions) > 1:
         words += f" ± {text.percent(_deviation(fractions), digits)}"
     return words
-
-
-def _shown(cell: str) -> str:
-    """Not `str` itself: these are figures, set flush right."""
-    return cell

@@ -168,11 +168,11 @@ def publish(
     """
     name = content["benchmark"]
     target = folder / f"{name}.json"
-    replace(target, _json(content))
+    replace(target, as_json(content))
     methods = (*beside, *read(target, measure))
     shown = table(methods, sizes, lead=lead)
     heads = [column.title for column in shown.headings()]
-    replace(target, _json({**content, "table": [heads, *shown.cells()]}))
+    replace(target, as_json({**content, "table": [heads, *shown.cells()]}))
     picture = accuracy(methods, note=note, ordered=ordered, measure=measure)
     replace(folder / f"{name}.png", picture.png)
     return shown
@@ -193,7 +193,7 @@ def table(methods: Sequence[Method], sizes: Sequence[float], *, lead: bool = Fal
     columns = [
         Column("test accuracy, % ± standard deviation", "method"),
         Column("seeds", "seeds", text.count),
-        *(Column(f"{size:g}×", f"{size:g}", _shown) for size in sizes),
+        *(Column(f"{size:g}×", f"{size:g}", shown_as_is) for size in sizes),
     ]
     rows: list[tuple[Any, ...]] = [
         (method.name, len(method.runs), *(cell(method, size) for size in sizes))
@@ -330,10 +330,11 @@ def _lead(methods: Sequence[Method], size: float) -> str | None:
     return f"{100 * (first.accuracy - max(reached)):+.2f}" if first and reached else None
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """What a result's file holds."""
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _shown(cell: str) -> str:
+def shown_as_is(cell: str) -> str:
     """Not `str` itself: these are figures, set flush right."""
     return cell

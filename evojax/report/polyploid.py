@@ -7,7 +7,6 @@ gene tagging, a circle and a dashed line none.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from evojax.files import replace
 from evojax.report.cells import Cell, Groups, Terms, grouped, read, spread, table
+from evojax.report.comparison import as_json
 from evojax.report.panels import (
     Look,
     accuracy_axis,
@@ -65,11 +65,11 @@ def publish(folder: Path, content: Mapping[str, Any]) -> Table:
         OSError: A file cannot be written.
     """
     target = folder / "polyploid.json"
-    replace(target, _json(content))
+    replace(target, as_json(content))
     cells = read(target)
     shown = table(cells)
     heads = [column.title.replace("\n", " ") for column in shown.headings()]
-    replace(target, _json({**content, "table": [heads, *shown.cells()]}))
+    replace(target, as_json({**content, "table": [heads, *shown.cells()]}))
     dataset = content["dataset"]
     what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"
     for picture in pictures(cells, what):
@@ -183,7 +183,7 @@ def similarity(groups: Groups, note: str, theme: Theme) -> Picture:
     from_the_start(axes, max(len(cell.similarity) for cell in _cells(groups)), first=1)
     for terms, group in groups.items():
         _series(axes, group, _numbers, lambda cell: cell.similarity, looks[terms], _percent)
-    name_axes(axes, theme, "generation", "kernels shared by two networks / living in either")
+    name_axes(axes, theme, "generation", "clusters shared by two networks / living in either")
     labels_beside(axes, labels)
     alt = "; ".join(f"{label.text}: {label.height:.0f} %" for label in labels)
     return Picture("similarity", png(figure), f"{title}. In the last: {alt}.")
@@ -290,7 +290,3 @@ def _ends(groups: Groups) -> str:
         name = f"R {100 * terms.share:g} %, {terms.parents} parents{SHORT[terms.tagging]}"
         lines.append(f"{name}: {100 * last:.2f} %")
     return f"Accuracy of the last generation: {'; '.join(lines)}."
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
