@@ -30,7 +30,6 @@ class Candidate(NamedTuple):
         parents: likewise.
         epochs: of its training.
         holdout_accuracy: a fraction of the held-out images, if there are any.
-        synapses: how many are alive.
         failure: how its training broke down, if it did.
     """
 
@@ -40,7 +39,6 @@ class Candidate(NamedTuple):
     parents: tuple[int, ...]
     epochs: list[Epoch]
     holdout_accuracy: float | None
-    synapses: int
     failure: NonFiniteLoss | None = None
 
 
@@ -104,7 +102,6 @@ def _alone(
     """Trains networks one after another, by one compiled program."""
     trained = []
     for index, (key, newborn) in enumerate(zip(keys, born, strict=True)):
-        synapses = census_of(newborn.network.masks, world).synapses
         try:
             network, history = world.trainer.train(
                 key, newborn.network, world.train, epochs, partial(on_epoch, index)
@@ -112,11 +109,11 @@ def _alone(
         except NonFiniteLoss as failure:
             # Its traceback would keep the training's arrays alive while its siblings train.
             failure = failure.with_traceback(None)
-            trained.append(Candidate(*newborn, [], None, synapses, failure))
+            trained.append(Candidate(*newborn, [], None, failure))
             continue
         holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
         newborn = newborn._replace(network=network)
-        trained.append(Candidate(*newborn, history, holdout, synapses))
+        trained.append(Candidate(*newborn, history, holdout))
     return trained
 
 
@@ -143,13 +140,12 @@ def _together(
         holdouts = world.together.evaluate(networks, world.holdout).tolist()
     trained = []
     for index, newborn in enumerate(born):
-        synapses = census_of(newborn.network.masks, world).synapses
         broken = [n for n, epoch in enumerate(histories[index], 1) if not np.isfinite(epoch.loss)]
         if broken:
             failure = broke_down(broken[0], epochs, world.settings.recipe)
-            trained.append(Candidate(*newborn, [], None, synapses, failure))
+            trained.append(Candidate(*newborn, [], None, failure))
             continue
         network = jax.tree.map(lambda leaf, i=index: leaf[i], networks)
         newborn = newborn._replace(network=network)
-        trained.append(Candidate(*newborn, histories[index], holdouts[index], synapses))
+        trained.append(Candidate(*newborn, histories[index], holdouts[index]))
     return trained

@@ -243,7 +243,10 @@ def _generation(
             "litter": list(fittest.litter),
             # Those that broke down have no accuracy.
             "offspring": [
-                {"holdout_accuracy": one.holdout_accuracy, "synapses": one.synapses}
+                {
+                    "holdout_accuracy": one.holdout_accuracy,
+                    "synapses": census_of(one.network.masks, world).synapses,
+                }
                 for one in everyone
             ],
         }

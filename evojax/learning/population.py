@@ -123,11 +123,11 @@ def population_trainer(
 
     def spread(tree: PyTree) -> PyTree:
         """The members on their devices, with copies of the first that make their number even."""
-        missing = -_members(tree) % mesh.shape["population"]
-        filled = jax.tree.map(
-            lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, 0)]), tree
-        )
-        return placed(filled if missing else tree, MEMBERS)
+        if missing := -_members(tree) % mesh.shape["population"]:
+            tree = jax.tree.map(
+                lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, 0)]), tree
+            )
+        return placed(tree, MEMBERS)
 
     def train(
         keys: jax.Array,
