@@ -13,6 +13,7 @@ import numpy as np
 
 from evojax.evolution.events import EpochFinished, Event, GenerationStarted
 from evojax.evolution.offspring import Newborn, ancestor, offspring, purpose
+from evojax.evolution.task import Together
 from evojax.evolution.world import World, census_of
 from evojax.genetics import Draw
 from evojax.learning import Epoch, Network, NonFiniteLoss
@@ -29,7 +30,7 @@ class Candidate(NamedTuple):
         litter: likewise.
         parents: likewise.
         epochs: of its training.
-        holdout_accuracy: a fraction of the held-out images, if there are any.
+        fitness: on what is held out of the training data, if anything is.
         failure: how its training broke down, if it did.
     """
 
@@ -38,7 +39,7 @@ class Candidate(NamedTuple):
     litter: tuple[float, ...]
     parents: tuple[int, ...]
     epochs: list[Epoch]
-    holdout_accuracy: float | None
+    fitness: float | None
     failure: NonFiniteLoss | None = None
 
 
@@ -69,9 +70,11 @@ def _trained(
     """Trains a generation's networks, as many at once as the world says."""
     settings, count = world.settings, len(keys)
     epochs = settings.epochs_of(number)
-    train = _alone if world.together is None or count == 1 else _together
+    together = world.trial.together
+    at_once = 1 if together is None or count == 1 else together.at_once
+    train = _alone if together is None or count == 1 else partial(_together, together)
     everyone: list[Candidate] = []
-    while chunk := list(itertools.islice(born, world.at_once)):
+    while chunk := list(itertools.islice(born, at_once)):
         if not everyone:
             synapses = census_of(chunk[0].network.masks, world).synapses
             left = count * epochs + settings.offspring * settings.epochs_after(number)
@@ -103,25 +106,29 @@ def _alone(
     trained = []
     for index, (key, newborn) in enumerate(zip(keys, born, strict=True)):
         try:
-            network, history = world.trainer.train(
-                key, newborn.network, world.train, epochs, partial(on_epoch, index)
+            network, history = world.trial.train(
+                key, newborn.network, epochs, partial(on_epoch, index)
             )
         except NonFiniteLoss as failure:
             # Its traceback would keep the training's arrays alive while its siblings train.
             failure = failure.with_traceback(None)
             trained.append(Candidate(*newborn, [], None, failure))
             continue
-        holdout = None if world.holdout is None else world.trainer.evaluate(network, world.holdout)
+        fitness = None if world.trial.fitness is None else world.trial.fitness(network)
         newborn = newborn._replace(network=network)
-        trained.append(Candidate(*newborn, history, holdout))
+        trained.append(Candidate(*newborn, history, fitness))
     return trained
 
 
 def _together(
-    keys: Sequence[jax.Array], born: Sequence[Newborn], epochs: int, on_epoch: OnEpoch, world: World
+    together: Together,
+    keys: Sequence[jax.Array],
+    born: Sequence[Newborn],
+    epochs: int,
+    on_epoch: OnEpoch,
+    world: World,
 ) -> list[Candidate]:
     """Trains networks as one program, spread over the devices."""
-    assert world.together is not None
     histories: list[list[Epoch]] = [[] for _ in born]
 
     def each_on_epoch(number: int, result: PopulationEpoch) -> None:
@@ -132,12 +139,9 @@ def _together(
             on_epoch(index, number, epoch)
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one.network for one in born))
-    networks, _ = world.together.train(
-        jnp.stack(list(keys)), stacked, world.train, epochs, each_on_epoch
-    )
-    holdouts: list[float | None] = [None] * len(born)
-    if world.holdout is not None:
-        holdouts = world.together.evaluate(networks, world.holdout).tolist()
+    networks = together.train(jnp.stack(list(keys)), stacked, epochs, each_on_epoch)
+    nothing: list[float | None] = [None] * len(born)
+    fitness = nothing if together.fitness is None else together.fitness(networks)
     trained = []
     for index, newborn in enumerate(born):
         broken = [n for n, epoch in enumerate(histories[index], 1) if not np.isfinite(epoch.loss)]
@@ -147,5 +151,5 @@ def _together(
             continue
         network = jax.tree.map(lambda leaf, i=index: leaf[i], networks)
         newborn = newborn._replace(network=network)
-        trained.append(Candidate(*newborn, histories[index], holdouts[index]))
+        trained.append(Candidate(*newborn, histories[index], fitness[index]))
     return trained

@@ -52,14 +52,14 @@ class GenerationStarted:
 
 @dataclass(frozen=True)
 class EpochFinished:
-    """One epoch of one offspring; `accuracy` is a fraction of the training images."""
+    """One epoch of one offspring; `accuracy` is a fraction of the training images, if known."""
 
     generation: int
     offspring: int
     epoch: int
     epochs: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     seconds: float
 
 

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from evojax.data import Dataset
 from evojax.evolution import checkpoints
 from evojax.evolution.candidates import Candidate, candidates
+from evojax.evolution.classification import classification
 from evojax.evolution.events import (
     GenerationFinished,
     RunContinued,
@@ -33,17 +34,10 @@ from evojax.evolution.lineage import (
     write_lineage,
 )
 from evojax.evolution.mates import NothingShared
-from evojax.evolution.record import members_of
+from evojax.evolution.record import members_of, scored
 from evojax.evolution.settings import Settings
-from evojax.evolution.world import (
-    World,
-    census_of,
-    check_model,
-    compacted_cost,
-    data_record,
-    make_world,
-    memory_of,
-)
+from evojax.evolution.task import Task
+from evojax.evolution.world import World, census_of, compacted_cost, make_world
 from evojax.genetics.census import similarity
 from evojax.learning import Model, Network, NonFiniteLoss
 
@@ -51,7 +45,7 @@ from evojax.learning import Model, Network, NonFiniteLoss
 def evolve(
     settings: Settings,
     model: Model,
-    dataset: Dataset,
+    dataset: Dataset | Task,
     out: str | Path,
     *,
     experiment: str = "evolution",
@@ -70,7 +64,7 @@ def evolve(
     Args:
         settings: everything that decides the lineage.
         model: the model; its layers' last is the classifier.
-        dataset: images and labels.
+        dataset: images and labels, or another task.
         out: the run's folder.
         experiment: its name in the record.
         command: how it was started, for the record.
@@ -90,15 +84,16 @@ def evolve(
             parents share no synapses in some layer, the lineage ends with its last generation.
     """
     out = Path(out)
-    config = configuration(settings, experiment, dataset.name)
-    check_model(model, dataset)
-    watch(RunStarted(memory_of(settings, model, dataset, mesh)))
-    about = data_record(settings, dataset)
+    task = dataset if isinstance(dataset, Task) else classification(dataset)
+    config = configuration(settings, experiment, task.name) | task.config
+    task.check(model)
+    watch(RunStarted(task.memory(settings, model, mesh)))
+    about = task.record(settings)
     # The folder of another run is refused before any work; a new one is made after all checks.
-    world = None if holds_run(out) else make_world(settings, model, dataset, watch, mesh)
+    world = None if holds_run(out) else make_world(settings, model, task, watch, mesh)
     with open_run(out, config, about) as lineage:
         if world is None:
-            world = make_world(settings, model, dataset, watch, mesh)
+            world = make_world(settings, model, task, watch, mesh)
         if lineage is None:
             command = command or " ".join(sys.argv)
             lineage = new_lineage(experiment, command, settings, config, about)
@@ -173,13 +168,14 @@ def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
     if not generations:
         return None
     last = generations[-1]
-    # Rounded, for 97 % less 94 % is more than 3 points in floating point.
-    drop = round(100 * (generations[0]["accuracy"] - last["accuracy"]), 9)
-    if drop > settings.max_drop:
-        return (
-            f"stopped: accuracy fell {drop:.2f} points below the ancestor's in generation "
-            f"{last['generation']} (max_drop {settings.max_drop:g})"
-        )
+    for measure in scored(last):
+        # Rounded, for 97 % less 94 % is more than 3 points in floating point.
+        drop = round(100 * (generations[0][measure] - last[measure]), 9)
+        if drop > settings.max_drop:
+            return (
+                f"stopped: {measure} fell {drop:.2f} points below the ancestor's in generation "
+                f"{last['generation']} (max_drop {settings.max_drop:g})"
+            )
     if last["generation"] >= settings.generations:
         return f"finished: {last['generation']} generations"
     sized = settings.size_of(last["generation"]) is not None
@@ -218,21 +214,21 @@ def _generation(
     if not sound:
         raise next(one.failure for one in reversed(everyone) if one.failure is not None)
     # Stable, so that without held-out images they stay in their order.
-    ranked = sorted(sound, key=lambda one: -(one.holdout_accuracy or 0.0))
+    ranked = sorted(sound, key=lambda one: -(one.fitness or 0.0))
     members = ranked[: settings.population]
     fittest = members[0]
-    accuracies = [world.trainer.evaluate(one.network, world.test) for one in members]
+    measures = [world.trial.measure(one.network) for one in members]
     record = entry(
         number,
         census_of(fittest.network.masks, world),
         world.layers,
-        accuracy=accuracies[0],
-        holdout_accuracy=fittest.holdout_accuracy,
-        train_accuracy=fittest.epochs[-1].accuracy,
         loss=fittest.epochs[-1].loss,
         epochs=len(fittest.epochs),
+        **{world.judged_by: fittest.fitness, **measures[0]},
         **compacted_cost(fittest.network.masks, world),
     )
+    if fittest.epochs[-1].accuracy is not None:
+        record["train_accuracy"] = fittest.epochs[-1].accuracy
     if fittest.draw is not None:
         draw = fittest.draw
         record |= {
@@ -241,10 +237,10 @@ def _generation(
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
             "litter": list(fittest.litter),
-            # Those that broke down have no accuracy.
+            # Those that broke down have no fitness.
             "offspring": [
                 {
-                    "holdout_accuracy": one.holdout_accuracy,
+                    world.judged_by: one.fitness,
                     "synapses": census_of(one.network.masks, world).synapses,
                 }
                 for one in everyone
@@ -256,19 +252,21 @@ def _generation(
                 [one.network.masks for one in members], world.plan, settings.cluster
             ),
             "members": [
-                _member(number, *pair, world) for pair in zip(members, accuracies, strict=True)
+                _member(number, *pair, world) for pair in zip(members, measures, strict=True)
             ],
         }
     networks = [one.network for one in members]
     return networks, record | {"train_seconds": time.perf_counter() - start}
 
 
-def _member(number: int, one: Candidate, accuracy: float, world: World) -> dict[str, Any]:
+def _member(
+    number: int, one: Candidate, measures: Mapping[str, Any], world: World
+) -> dict[str, Any]:
     """What the record says of one network of a population."""
     counts = entry(number, census_of(one.network.masks, world), world.layers)
     return {
-        "accuracy": accuracy,
-        "holdout_accuracy": one.holdout_accuracy,
+        **{name: measures[name] for name in scored(measures)},
+        world.judged_by: one.fitness,
         **{name: counts[name] for name in ("synapses", "clusters", "bytes_sparse", "macs")},
         "parents": list(one.parents),
         "train_seconds": sum(epoch.seconds for epoch in one.epochs),

@@ -114,7 +114,7 @@ def _newborn(
         )  # fmt: skip
         if size == 1:
             return Newborn(network, draw)
-        loss = world.trainer.loss(purpose(key, "litter"), network, world.train)
+        loss = world.trial.loss(purpose(key, "litter"), network)
         losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
         if losses[-1] < min(losses[:-1], default=np.inf):
             born = network, draw

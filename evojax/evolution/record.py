@@ -152,10 +152,10 @@ def _check_members(record: Mapping[str, Any], where: str) -> None:
         _number(member, "train_seconds", inner)
         if member.get("crc32") is not None:
             _number(member, "crc32", inner, whole=True)
-        for name in ("accuracy", "holdout_accuracy"):
-            if name == "accuracy" or member.get(name) is not None:
-                value = _number(member, name, inner)
-                _expect(value <= 1, inner, name, "a fraction from 0 to 1", value)
+        _check_measures(member, inner)
+        if member.get("holdout_accuracy") is not None:
+            value = _number(member, "holdout_accuracy", inner)
+            _expect(value <= 1, inner, "holdout_accuracy", "a fraction from 0 to 1", value)
         parents = _field(member, "parents", inner)
         right = isinstance(parents, list) and all(type(one) is int and one >= 0 for one in parents)
         _expect(right, inner, "parents", "a list of whole numbers of at least 0", parents)

@@ -61,7 +61,7 @@ def census(
     masks: PyTree,
     plan: Layout,
     order: Sequence[str] = (),
-    classifier: str | None = None,
+    outputs: str | Collection[str] = (),
     cluster: str = "kernel",
 ) -> Census:
     """Counts a network's living synapses and clusters, on the host.
@@ -70,7 +70,8 @@ def census(
         masks: PyTree of bool arrays, ``None`` where nothing is pruned.
         plan: the parameters' roles (`Synthesis.layout`).
         order: names of layers in the order to report; layers not named come after.
-        classifier: name of the layer left out of the cluster efficiency.
+        outputs: name of the layer, or names of the layers, left out of the cluster efficiency,
+            unless there are no others: the classifier, in the papers' tables.
         cluster: what counts as a cluster. The papers count kernels whatever the encoding.
     """
     marks = {path: np.asarray(m) for path, m in flatten(masks)[0].items() if m is not None}
@@ -79,7 +80,8 @@ def census(
     names = layer_names(kernels)
     kernels.sort(key=lambda path: rank.get(names[path], len(rank)))
     layers = tuple(_layer(path, names[path], marks, plan, cluster) for path in kernels)
-    counted = [layer for layer in layers if layer.name != classifier] or list(layers)
+    outside = {outputs} if isinstance(outputs, str) else set(outputs)
+    counted = [layer for layer in layers if layer.name not in outside] or list(layers)
     alive = sum(layer.clusters for layer in counted)
     total = sum(layer.total_clusters for layer in counted)
     ratios = [layer.total_clusters / max(layer.clusters, 1) for layer in counted]

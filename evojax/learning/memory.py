@@ -58,7 +58,7 @@ def training_memory(model: Model, recipe: Recipe, shape: Shape, images: int) -> 
         images: how many there are to train on.
     """
     dtype = compute_dtype(recipe)
-    params, batch_stats = jax.eval_shape(lambda key: model.init(key, shape), jax.random.key(0))
+    params, batch_stats = model.shapes(shape)
     batch = jax.ShapeDtypeStruct((min(recipe.batch_size, images), *shape), dtype)
 
     def kept(params: PyTree, batch_stats: PyTree, batch: jax.Array) -> PyTree:

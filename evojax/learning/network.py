@@ -53,6 +53,15 @@ class Model(NamedTuple):
     norms: Callable[[Shape], Mapping[str, str]] = lambda image_shape: {}
     description: Mapping[str, Any] = MappingProxyType({})
 
+    def shapes(self, image_shape: Shape) -> tuple[PyTree, PyTree]:
+        """Shapes and types of the parameters and of the running statistics.
+
+        Args:
+            image_shape: (H, W, C).
+        """
+        # Models compile `init`: it is traced only once.
+        return jax.eval_shape(lambda key: self.init(key, image_shape), jax.random.key(0))
+
     def predict(self, variables: PyTree, images: jax.Array) -> jax.Array:
         """Logits as the network predicts: what `evojax.compact` and `evojax.export` take.
 

@@ -28,12 +28,13 @@ class Epoch(NamedTuple):
 
     Attributes:
         loss: mean training loss.
-        accuracy: share of training images classified right, as they were trained on.
+        accuracy: share of training images classified right, as they were trained on; none where
+            nothing is classified.
         seconds: wall-clock time, compilation included.
     """
 
     loss: float
-    accuracy: float
+    accuracy: float | None
     seconds: float
 
 

@@ -117,8 +117,7 @@ class _Lines(_Show):
         which = f", offspring {event.offspring}" if self.offspring > 1 else ""
         self._say(
             f"generation {event.generation}{which}, epoch {event.epoch} of {event.epochs}: "
-            f"loss {event.loss:.4f}, training accuracy {text.percent(event.accuracy)} %, "
-            f"{text.duration(event.seconds)}, {self.time_left()}"
+            f"{', '.join(_shown(event))}, {text.duration(event.seconds)}, {self.time_left()}"
         )
 
     def generation_finished(self, event: GenerationFinished) -> None:
@@ -315,7 +314,15 @@ def _fit(epoch: EpochFinished | None) -> str:
     """How well the latest epoch went."""
     if epoch is None:
         return "compiling and training the first epoch"
-    return f"loss {epoch.loss:.4f} · training accuracy {text.percent(epoch.accuracy)} %"
+    return " · ".join(_shown(epoch))
+
+
+def _shown(epoch: EpochFinished) -> list[str]:
+    """What an epoch showed, in words."""
+    loss = f"loss {epoch.loss:.4f}"
+    if epoch.accuracy is None:
+        return [loss]
+    return [loss, f"training accuracy {text.percent(epoch.accuracy)} %"]
 
 
 def _epochs(count: int) -> str:

@@ -131,7 +131,7 @@ def test_lenet_as_the_lineage_counts_it():
     random = np.random.default_rng(0)
     masks = jax.tree.map(lambda p: random.random(p.shape) < (0.3 if p.ndim > 1 else 2), params)
     layers = model.layers(shape)
-    counts = census(masks, layout(params), [layer.name for layer in layers], classifier="dense2")
+    counts = census(masks, layout(params), [layer.name for layer in layers], outputs="dense2")
     record = entry(1, counts, layers)
     image = jnp.ones((1, *shape))
     found = cost(module.apply, {"params": params}, image, masks)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evojax.evolution import EpochFinished, RunStarted, evolve, world
+from evojax.evolution import EpochFinished, RunStarted, classification, evolve
 from evojax.learning import population_mesh, population_trainer
 from tests.evolution.test_population import SETTINGS, untimed
 
@@ -34,7 +34,7 @@ def test_only_as_many_at_once_as_fit(tiny, dataset, tmp_path, monkeypatch):
     whole = evolve(SETTINGS, tiny, dataset, tmp_path / "whole", watch=events.append)
     memory = next(event.memory for event in events if isinstance(event, RunStarted))
     two = memory.images + 2 * (memory.state + memory.activations) + 1
-    monkeypatch.setattr(world, "available", lambda: two)
+    monkeypatch.setattr(classification, "available", lambda: two)
     limited = evolve(
         SETTINGS, tiny, dataset, tmp_path / "limited", watch=events.append, mesh=population_mesh(1)
     )
@@ -55,7 +55,7 @@ def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypa
 
         return kit._replace(train=train)
 
-    monkeypatch.setattr(world, "population_trainer", breaking)
+    monkeypatch.setattr(classification, "population_trainer", breaking)
     settings = dataclasses.replace(WITH_HOLDOUT, population=3)
     lineage = evolve(settings, tiny, dataset, tmp_path / "run", mesh=population_mesh(1))
     second = lineage["generations"][1]

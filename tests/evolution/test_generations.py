@@ -15,11 +15,11 @@ from evojax.evolution import (
     RunStarted,
     Settings,
     checkpoints,
+    classification,
     evolve,
     generations,
     lineage,
     read_lineage,
-    world,
 )
 from evojax.learning import NonFiniteLoss, Recipe, trainer
 
@@ -297,7 +297,7 @@ def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
 
         return kit._replace(train=train)
 
-    monkeypatch.setattr(world, "trainer", frail)
+    monkeypatch.setattr(classification, "trainer", frail)
     lineage = evolve(with_(generations=2, offspring=3), dense, dataset, tmp_path)
     assert lineage["status"] == "finished: 2 generations"
     offspring = lineage["generations"][1]["offspring"]

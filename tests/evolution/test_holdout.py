@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evojax.data import Dataset, Split
-from evojax.evolution import RunFolderError, evolve, world
+from evojax.evolution import RunFolderError, classification, evolve
 from tests.evolution.test_generations import with_
 
 
@@ -14,7 +14,7 @@ def test_held_out_images_are_a_share_of_every_class_and_never_all_of_one():
     few = Dataset("few", 4, Split(images, labels), Split(images, labels))
 
     def held(share):
-        return np.flatnonzero(world.held_out(with_(holdout=share), few)).tolist()
+        return np.flatnonzero(classification.held_out(with_(holdout=share), few)).tolist()
 
     # Spelled out: they must be the same with any version of any library.
     assert held(0.2) == [0, 5, 10, 15]
@@ -26,6 +26,6 @@ def test_a_run_goes_on_with_the_images_held_out_that_were(dense, dataset, tmp_pa
     settings = with_(generations=1, holdout=0.25)
     evolve(settings, dense, dataset, tmp_path)
     others = lambda *_: np.arange(64) < 16  # noqa: E731
-    monkeypatch.setattr(world, "held_out", others)
+    monkeypatch.setattr(classification, "held_out", others)
     with pytest.raises(RunFolderError, match="holdout_crc32: "):
         evolve(settings, dense, dataset, tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from evojax.evolution import GenerationStarted, Settings, checkpoints, evolve, world
+from evojax.evolution import GenerationStarted, Settings, checkpoints, classification, evolve
 from evojax.learning import Network, Recipe, on_device, steps, trainer
 from evojax.learning.images import normalise
 
@@ -31,7 +31,7 @@ def judged(monkeypatch):
 
         return made._replace(loss=loss)
 
-    monkeypatch.setattr(world, "trainer", watching)
+    monkeypatch.setattr(classification, "trainer", watching)
     return seen
 
 
@@ -58,7 +58,7 @@ def test_its_first_is_the_offspring_of_a_litter_of_one(tiny, dataset, tmp_path, 
 def test_a_loss_that_is_not_finite_is_never_the_lowest(tiny, dataset, tmp_path, monkeypatch):
     losses = iter([np.nan, 3.0, np.inf, 2.0, -np.inf] * 2)
     made = lambda *_: trainer(*_)._replace(loss=lambda *_: next(losses))  # noqa: E731
-    monkeypatch.setattr(world, "trainer", made)
+    monkeypatch.setattr(classification, "trainer", made)
     lineage = evolve(SETTINGS, tiny, dataset, tmp_path / "run")
     largest = float(np.finfo(np.float32).max)
     assert lineage["generations"][1]["litter"] == [largest, 3.0, largest, 2.0, largest]

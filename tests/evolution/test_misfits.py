@@ -16,10 +16,10 @@ from evojax.evolution import (
     RunFolderError,
     Settings,
     checkpoints,
+    classification,
     evolve,
     generations,
     read_lineage,
-    world,
 )
 from evojax.evolution.lineage import open_run
 from evojax.learning import NonFiniteLoss, Recipe, linen, trainer
@@ -88,7 +88,7 @@ def test_a_run_goes_on_once_its_training_holds(dense, dataset, tmp_path, monkeyp
 
         return kit._replace(train=train)
 
-    monkeypatch.setattr(world, "trainer", frail)
+    monkeypatch.setattr(classification, "trainer", frail)
     broken = evolve(SETTINGS, dense, dataset, tmp_path)
     assert broken["status"].startswith("stopped: the loss became infinite; generation 1 is")
     mended = evolve(with_(epochs=(2, 2)), dense, dataset, tmp_path)

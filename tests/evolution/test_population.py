@@ -16,11 +16,11 @@ from evojax.evolution import (
     RunFolderError,
     Settings,
     checkpoints,
+    classification,
     evolve,
     generations,
     mates,
     read_lineage,
-    world,
 )
 from evojax.evolution.mates import NothingShared, mates_of, shared_masks
 from evojax.genetics.census import similarity
@@ -210,7 +210,7 @@ def test_where_trainings_break_down_the_fittest_stand_in(tiny, dataset, tmp_path
 
         return kit._replace(train=train)
 
-    monkeypatch.setattr(world, "trainer", frail)
+    monkeypatch.setattr(classification, "trainer", frail)
     lineage = evolve(SETTINGS, tiny, dataset, tmp_path)
     assert [len(record["members"]) for record in lineage["generations"]] == [1, 1, 3]
     assert lineage["generations"][2]["members"][0]["parents"] == [0, 0, 0]

@@ -143,7 +143,7 @@ def test_a_population_is_read(lineage: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"accuracy": None}, "field 'accuracy' is None, expected a number"),
+        ({"accuracy": None}, "field 'accuracy' .or 'precision' and 'recall'. is missing"),
         ({"accuracy": 3}, "field 'accuracy' is 3, expected a fraction from 0 to 1"),
         ({"holdout_accuracy": -1}, "field 'holdout_accuracy' is -1"),
         ({"macs": 1.5}, "field 'macs' is 1.5, expected a whole number"),

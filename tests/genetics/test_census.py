@@ -89,7 +89,7 @@ def test_parameters_that_are_never_pruned_are_left_out():
 def test_a_network_whose_only_layer_is_the_classifier():
     params = {"dense": {"kernel": jnp.ones((8, 4))}}
     masks = {"dense": {"kernel": np.arange(32).reshape(8, 4) < 16}}
-    counts = evojax.census(masks, layout(params), classifier="dense")
+    counts = evojax.census(masks, layout(params), outputs="dense")
     assert counts.cluster_efficiency == counts.architectural_efficiency == 2.0
 
 

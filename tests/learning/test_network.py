@@ -58,7 +58,7 @@ def counted(module, shape):
     plan = layout(params)
     alive = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
     names = [layer.name for layer in layers]
-    census = evojax.census(alive, plan, names, classifier=names[-1])
+    census = evojax.census(alive, plan, names, outputs=names[-1])
     assert [layer.name for layer in census.layers] == names
     found = evojax.cost(module.apply, {"params": params}, jnp.zeros((1, *shape)))
     signals = sum(macs for path, macs in found.products if path is None)
@@ -119,7 +119,7 @@ def test_weights_are_found_whatever_their_name():
     params, _ = model.init(jax.random.key(0), shape)
     masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
     names = [layer.name for layer in layers]
-    census = evojax.census(masks, layout(params), names, classifier=names[-1])
+    census = evojax.census(masks, layout(params), names, outputs=names[-1])
     assert [layer.name for layer in census.layers] == [*names, "table"]
     image = jnp.zeros((1, *shape))
     assert (

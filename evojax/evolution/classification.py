@@ -1,0 +1,178 @@
+"""Image classification as a task: all images sit on the device, accuracy judges."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from evojax.data import Dataset
+from evojax.data.dataset import stratified
+from evojax.evolution.settings import Settings
+from evojax.evolution.task import Task, Together, Trial
+from evojax.genetics.trees import flatten
+from evojax.learning import Images, Memory, Model, on_device, trainer
+from evojax.learning.images import augment
+from evojax.learning.memory import available, training_memory
+from evojax.learning.population import population_trainer
+
+
+def classification(dataset: Dataset) -> Task:
+    """The task of telling a data set's classes apart."""
+    return Task(
+        name=dataset.name,
+        shape=dataset.train.images.shape[1:],
+        outputs=1,
+        judged_by="holdout_accuracy",
+        config={},
+        check=partial(_check, dataset),
+        memory=partial(_memory, dataset),
+        record=partial(_record, dataset),
+        prepare=partial(_prepare, dataset),
+    )
+
+
+def _check(dataset: Dataset, model: Model) -> None:
+    """Checks that a model can be trained on a data set, before anything is allocated.
+
+    Raises:
+        ValueError: if it has something else than floating-point parameters, or gives something
+            else than one logit a class.
+    """
+    shape = dataset.train.images.shape[1:]
+    params, batch_stats = model.shapes(shape)
+    for path, leaf in flatten(params)[0].items():
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"the parameter {path} is {leaf.dtype}, which cannot be trained: expected floating "
+                "point. Make it a constant of the model."
+            )
+    logits = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
+    )
+    given = getattr(logits, "shape", f"none (a {type(logits).__name__})")
+    if given != (1, dataset.classes):
+        raise ValueError(
+            f"the model gives logits of shape {given} for one image, but {dataset.name} has "
+            f"{dataset.classes} classes: expected (1, {dataset.classes}). Make the model with "
+            f"classes={dataset.classes}."
+        )
+
+
+def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:
+    """What training takes, of as many networks at once as there are and as fit into a device.
+
+    Raises:
+        ValueError: if not even the network and the images fit into the device's memory.
+    """
+    images = dataset.train.images
+    memory = training_memory(model, settings.recipe, images.shape[1:], len(images))
+    limit = available()
+    if limit is not None and memory.state + memory.images > limit:
+        raise ValueError(
+            f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
+            f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; "
+            f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
+            "or another device."
+        )
+    if mesh is None:
+        return memory
+    return memory.fitting(limit, math.ceil(settings.offspring / mesh.shape["population"]))
+
+
+def _record(dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    """What the record says of the images, with checksums that tell other ones apart.
+
+    Raises:
+        ValueError: as `held_out`.
+    """
+    checksum = 0
+    for array in (*dataset.train, *dataset.test):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    held = held_out(settings, dataset)
+    record = {
+        "name": dataset.name,
+        "train": int(np.sum(~held)),
+        "holdout": int(np.sum(held)),
+        "test": len(dataset.test.labels),
+        "classes": dataset.classes,
+        "image_shape": list(dataset.train.images.shape[1:]),
+        "crc32": checksum,
+    }
+    # Which ones are held out, too: a lineage must never train on images that chose its members.
+    return record | ({"holdout_crc32": zlib.crc32(held.tobytes())} if held.any() else {})
+
+
+def _prepare(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None) -> Trial:
+    """Puts the images on the device and compiles, on first use, training and evaluation.
+
+    Raises:
+        ValueError: as `held_out`, or if the recipe's augmentation does not fit the images.
+    """
+    images, labels = dataset.train
+    held = held_out(settings, dataset)
+    train = on_device(images[~held], labels[~held])
+    holdout = on_device(images[held], labels[held], train) if held.any() else None
+    test = on_device(*dataset.test, train)
+    # Fails here, before any work, if the recipe's augmentation does not fit the images.
+    sample = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
+    jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
+    made = trainer(model, settings.recipe)
+    return Trial(
+        train=lambda key, network, epochs, told: made.train(key, network, train, epochs, told),
+        loss=lambda key, network: made.loss(key, network, train),
+        fitness=None if holdout is None else lambda network: made.evaluate(network, holdout),
+        measure=lambda network: {"accuracy": made.evaluate(network, test)},
+        together=None
+        if mesh is None
+        else _together(
+            settings, model, mesh, train, holdout, _memory(dataset, settings, model, mesh).members
+        ),
+    )
+
+
+def _together(
+    settings: Settings,
+    model: Model,
+    mesh: Mesh,
+    train: Images,
+    holdout: Images | None,
+    members: int,
+) -> Together:
+    """Training of as many networks at once as fit into the devices."""
+    made = population_trainer(model, settings.recipe, mesh)
+    return Together(
+        at_once=members * mesh.shape["population"],
+        train=lambda keys, networks, epochs, told: made.train(keys, networks, train, epochs, told)[
+            0
+        ],
+        fitness=None
+        if holdout is None
+        else lambda networks: made.evaluate(networks, holdout).tolist(),
+    )
+
+
+def held_out(settings: Settings, dataset: Dataset) -> np.ndarray:
+    """Which training images are held out, bool (N,): the same share of every class, in every run.
+
+    Of every class at least one image is left to train on.
+
+    Raises:
+        ValueError: if images are to be held out, but no class can spare one.
+    """
+    labels = dataset.train.labels
+    held = np.zeros(len(labels), bool)
+    if settings.held_out > 0:
+        held[stratified(labels, settings.held_out, leave=1)] = True
+        if not held.any():
+            raise ValueError(
+                f"holdout is {settings.held_out:g}, but no class of {dataset.name} has two "
+                "training images: expected at least one to hold out and one to train on"
+            )
+    return held

@@ -1,0 +1,82 @@
+"""What networks learn and how they are judged, as the generation loop sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from evojax.learning import Epoch, Memory, Model, Network
+from evojax.learning.network import Shape
+from evojax.learning.population import PopulationEpoch
+
+if TYPE_CHECKING:
+    from evojax.evolution.settings import Settings
+
+OnEpoch = Callable[[int, Epoch], None]
+"""Is told the number of an epoch, counted from 1, and what it showed."""
+
+
+class Together(NamedTuple):
+    """Training of several networks as one program.
+
+    Attributes:
+        at_once: how many of them.
+        train: ``(keys, networks, epochs, on_epoch) -> networks``, stacked on the first axis of
+            every array; on_epoch is told an epoch's number and its `PopulationEpoch`.
+        fitness: ``(networks) -> fitness`` of each, as `Trial.fitness`.
+    """
+
+    at_once: int
+    train: Callable[[jax.Array, Network, int, Callable[[int, PopulationEpoch], None]], Network]
+    fitness: Callable[[Network], list[float]] | None
+
+
+class Trial(NamedTuple):
+    """A task with all its functions compiled and its data at hand.
+
+    Attributes:
+        train: ``(key, network, epochs, on_epoch) -> (network, epochs)``; raises `NonFiniteLoss`.
+        loss: ``(key, network) -> loss``, the mean training loss of a random sample.
+        fitness: ``(network) -> fitness`` in [0, 1] on what is held out of the training data; none
+            where nothing is.
+        measure: ``(network) -> measures`` on the test data, for the record: ``accuracy``, or
+            ``precision`` and ``recall``, as fractions, and whatever else JSON can hold.
+        together: for several networks at once; none where they train one after another.
+    """
+
+    train: Callable[[jax.Array, Network, int, OnEpoch], tuple[Network, list[Epoch]]]
+    loss: Callable[[jax.Array, Network], float]
+    fitness: Callable[[Network], float] | None
+    measure: Callable[[Network], dict[str, Any]]
+    together: Together | None = None
+
+
+class Task(NamedTuple):
+    """What networks learn; nothing is allocated yet.
+
+    Attributes:
+        name: of the data, as the record calls it.
+        shape: of an image, (H, W, C).
+        outputs: how many of a model's layers, the last ones, give its outputs. They are left out
+            of the cluster efficiency.
+        judged_by: what the record calls the fitness.
+        config: what decides a lineage beside settings and data, as JSON gives it back.
+        check: ``(model)``; raises a ValueError if it cannot learn this.
+        memory: ``(settings, model, mesh) -> memory`` that training takes; raises a ValueError where
+            there is not enough.
+        record: ``(settings) -> record`` of the data, with checksums that tell other data apart.
+        prepare: ``(settings, model, mesh) -> trial``; raises a ValueError if they do not fit.
+    """
+
+    name: str
+    shape: Shape
+    outputs: int
+    judged_by: str
+    config: dict[str, Any]
+    check: Callable[[Model], None]
+    memory: Callable[[Settings, Model, Mesh | None], Memory]
+    record: Callable[[Settings], dict[str, Any]]
+    prepare: Callable[[Settings, Model, Mesh | None], Trial]
