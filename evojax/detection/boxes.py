@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Objects(NamedTuple):
-    """All that is labelled in one image, in any order; NumPy arrays over the n objects.
+    """All that is labelled in one image; NumPy arrays over the n objects, in their labels' order.
 
     Attributes:
         kinds: ``(n,)`` str, such as ``Car``, ``Van`` and ``DontCare`` (a region left unlabelled).
@@ -56,8 +56,29 @@ def no_detections() -> Detections:
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
+def far_to_near(objects: Objects, kind: str = "Car", smallest: float = 0.0) -> np.ndarray:
+    """The boxes of one kind, the farthest first: the order in which nearer ones overwrite others.
+
+    Args:
+      objects: all that is labelled in the image.
+      kind: the kind to keep.
+      smallest: boxes with a side shorter than this many pixels are left out, as are those without
+        area. NVIDIA's DIGITS, from which DetectNet was trained, left out those below 25 in testing
+        and none in training.
+
+    Returns:
+      ``(n, 4)`` float32; objects at the same distance stay in their order, and those whose
+      distance is not a number count as the farthest.
+    """
+    boxes = np.asarray(objects.boxes, np.float32).reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    kept = (objects.kinds == kind) & (sides > 0).all(-1) & (sides >= smallest).all(-1)
+    distance = np.where(np.isnan(objects.distance), np.inf, objects.distance)
+    return boxes[kept][np.argsort(-distance[kept], kind="stable")]
+
+
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """Areas ``(..., )`` of boxes ``(..., 4)`` in square pixels; 0 where a box is inside out."""
+    """Areas ``(...)`` of boxes ``(..., 4)`` in square pixels; 0 where a box is inside out."""
     boxes = np.asarray(boxes, np.float64)
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     return np.maximum(width, 0) * np.maximum(height, 0)
@@ -71,11 +92,8 @@ def intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     first, second = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b))
     corner = np.maximum(first[:, None, :2], second[None, :, :2])
     opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.maximum(opposite - corner, 0).prod(-1)
-    # Where one is inside out along one axis alone, the sides' differences can be positive: the
-    # other box spans its reversed sides only if its opposite lies beyond its corner.
-    real = (areas(first)[:, None] > 0) & (areas(second)[None, :] > 0)
-    return np.where(real, shared, 0)
+    # Inside out along an axis, a box's opposite side lies before its corner: nothing is shared.
+    return np.maximum(opposite - corner, 0).prod(-1)
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -90,5 +108,5 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
       array([[0.333, 0.   ]])
     """
     shared = intersections(a, b)
-    union = areas(a)[..., None].reshape(-1, 1) + areas(b).reshape(1, -1) - shared
+    union = areas(a).reshape(-1, 1) + areas(b).reshape(1, -1) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
