@@ -62,7 +62,7 @@ class Decoding:
         )
 
 
-def decode(prediction: np.ndarray, decoding: Decoding = Decoding()) -> Detections:  # noqa: B008
+def decode(prediction: np.ndarray, decoding: Decoding = Decoding()) -> Detections:
     """The detections in one image.
 
     Each visible cell whose coverage reaches the threshold proposes its box, rounded to whole
@@ -112,7 +112,7 @@ def decode(prediction: np.ndarray, decoding: Decoding = Decoding()) -> Detection
 def labelled(
     coverage: np.ndarray,
     offsets: np.ndarray,
-    decoding: Decoding = Decoding(),  # noqa: B008
+    decoding: Decoding = Decoding(),
 ) -> np.ndarray:
     """The boxes that the original's precision and recall take for the truth of one image.
 

@@ -32,9 +32,10 @@ class Losses(NamedTuple):
 def losses(predictions: jax.Array, targets: Targets) -> Losses:
     """The losses of N images' predictions.
 
-    Coverage: ``sum((prediction - target)^2) / (2 N)``. Boxes: ``sum(|prediction - target| * coverage
-    * scale * weight) / N`` over left, top, right and bottom, with the target's own coverage, scale
-    = 1 / width for left and right and 1 / height for top and bottom, and weight as in `Targets`.
+    Coverage: ``sum((prediction - target)^2) / (2 N)``. Boxes, over left, top, right and bottom:
+    ``sum(|prediction - target| * coverage * scale * weight) / N``, with the target's own coverage,
+    scale = 1 / width for left and right and 1 / height for top and bottom, and weight as in
+    `Targets`.
     Both are sums over the cells, not means (Caffe's EuclideanLoss and L1Loss).
 
     Args:

@@ -63,7 +63,7 @@ def targets(
     count: jax.Array | int,
     height: int,
     width: int,
-    coverage: Coverage = Coverage(),  # noqa: B008
+    coverage: Coverage = Coverage(),
 ) -> Targets:
     """The targets of one image; vmap it for a batch.
 
