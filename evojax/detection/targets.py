@@ -82,9 +82,10 @@ def targets(
       ValueError: where height or width is no multiple of the stride, or boxes have another shape.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax, jax.numpy as jnp
       >>> from evojax.detection import targets
-      >>> targets(jnp.array([[10.0, 0, 40, 16]]), 1, 32, 64).coverage
+      >>> compiled = jax.jit(targets, static_argnums=(2, 3))
+      >>> compiled(jnp.array([[10.0, 0, 40, 16]]), 1, 32, 64).coverage
       Array([[1., 1., 1., 0.],
              [0., 0., 0., 0.]], dtype=float32)
     """
