@@ -33,8 +33,8 @@ class Augmentation:
       scale_probability: of resizing.
       scale_low: the smallest factor.
       scale_high: the largest factor.
-      shift: pixels of a 1248 pixels wide image; the window that is cut out lies anywhere in the
-        image extended by half of this on every side.
+      shift: pixels, of an image 1248 wide; the window that is cut out reaches over the image's
+        edges by up to half of it (``shift_x: 32`` in the original means 16 to either side).
 
     Raises:
       DataError: where a number is out of its range.
@@ -137,7 +137,8 @@ def random_crop(
     """Cuts a window out at a random place.
 
     Along each axis the window's first pixel is uniform between ``-shift/2`` and
-    ``size - window + shift/2``; a window larger than the image holds all of it but shift/2.
+    ``size - window + shift/2``, whichever is smaller. So an image that is smaller than the window
+    by more than `shift` is seen whole, ``shift/2`` or more from the window's edges.
 
     Args:
       rng: gives two random numbers.
