@@ -148,21 +148,21 @@ def _entry(
     return Entry(index, where, len(encoded), (height, width), objects, image)
 
 
-def _objects(stored: dict[str, np.ndarray], kinds: list[str], shape: tuple[int, int]) -> Objects:
+def _objects(stored: dict[str, Any], kinds: list[str], shape: tuple[int, int]) -> Objects:
     """Labels in pixels.
 
     The catalogue's boxes are shares of the image's sides, (ymin, xmin, ymax, xmax), whose y counts
     from the lower edge up. KITTI writes pixels with two digits: rounding gives them back exactly.
     """
     height, width = shape
-    low, left, high, right = stored["bbox"].astype(np.float64).reshape(-1, 4).T
+    low, left, high, right = np.asarray(stored["bbox"], np.float64).reshape(-1, 4).T
     boxes = [left * width, (1 - high) * height, right * width, (1 - low) * height]
     return far_to_near(
         Objects(
             np.array([kinds[number] for number in stored["type"]], np.str_),
             np.stack(boxes, 1).round(2).astype(np.float32),
-            stored["truncated"].astype(np.float32),
-            stored["occluded"].astype(np.int32),
-            stored["location"].reshape(-1, 3)[:, 2].astype(np.float32),
+            np.asarray(stored["truncated"], np.float32),
+            np.asarray(stored["occluded"], np.int32),
+            np.asarray(stored["location"], np.float32).reshape(-1, 3)[:, 2],
         )
     )

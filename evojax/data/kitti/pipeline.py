@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+import cv2
 import grain
 import numpy as np
 
@@ -63,6 +64,7 @@ def batches(
     (KITTI has fewer) the farthest are left out.
 
     Closing the iterator, or dropping it, ends its threads, each after the batch in its hands.
+    OpenCV's own threads are switched off, in the whole process.
 
     Args:
       scenes: the training images.
@@ -148,6 +150,8 @@ def _ahead(
     parts: Sequence[np.ndarray], prepare: Callable[[np.ndarray], T], workers: int
 ) -> Iterator[T]:
     """`prepare` of each part in order, by threads: OpenCV and NumPy work beside each other."""
+    # Our threads take images each; OpenCV's, which would help each of them, only get in their way.
+    cv2.setNumThreads(1)
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     iterator = iter(grain.MapDataset.source(parts).map(prepare).to_iter_dataset(options))
     try:
