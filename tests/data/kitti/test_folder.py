@@ -1,0 +1,273 @@
+"""Folders in KITTI's layout: what is read, and all that can be wrong with them."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from evojax.data import DataError
+from evojax.data.kitti import load_kitti
+from evojax.data.kitti.split import labelled, split, validation
+
+
+def identifiers(scenes):
+    return [entry.identifier for entry in scenes.entries]
+
+
+def test_reads_what_the_lists_say_in_their_order(town):
+    scenes = load_kitti(f"kitti:{town}")
+    assert (scenes.name, scenes.skipped) == ("town", {})
+    assert identifiers(scenes.train) == ["000003", "000000", "000001", "000002"]
+    assert identifiers(scenes.test) == ["000005", "000004"]
+    assert scenes.train.count("Car") == 8 and scenes.train.count("Van") == 0
+
+
+def test_images_are_padded_at_the_right_and_below(town):
+    image, objects, identifier = load_kitti(f"kitti:{town}").train[1]
+    assert (identifier, image.shape, image.dtype) == ("000000", (384, 1248, 3), np.uint8)
+    assert (image[:120, :200] > 0).any(-1).all()
+    assert not image[120:].any() and not image[:, 200:].any()
+    assert objects.distance.tolist() == [30, 8]  # from far to near
+    for left, top, right, bottom in objects.boxes.astype(int):
+        assert (image[top:bottom, left:right] == (230, 30, 20)).all()  # red, green, blue
+
+
+def test_a_smaller_canvas_scales_images_and_boxes(town):
+    whole, half = (
+        load_kitti(f"kitti:{town}", height=h, width=w).train for h, w in ((384, 1248), (192, 624))
+    )
+    image, objects, _ = half[1]
+    assert image.shape == (192, 624, 3)
+    np.testing.assert_array_equal(objects.boxes, whole.objects(1).boxes / 2)
+    np.testing.assert_array_equal(half.objects(1).boxes, objects.boxes)
+    for left, top, right, bottom in objects.boxes.astype(int):
+        assert (image[top:bottom, left:right] == (230, 30, 20)).all()
+    assert not image[60:].any() and image[59, :100].any(-1).all()
+
+
+@pytest.mark.parametrize("size", [(192, 620), (200, 650), (400, 1300), (0, 0), (24, 78)])
+def test_other_canvases_are_refused(town, size):
+    with pytest.raises(DataError, match="384 x 1248 or less.*192 x 624"):
+        load_kitti(f"kitti:{town}", height=size[0], width=size[1])
+
+
+def test_subset_is_spread_over_the_training_list(town):
+    half = load_kitti(f"kitti:{town}", subset=0.5)
+    assert identifiers(half.train) == ["000003", "000001"] and len(half.test) == 2
+    assert identifiers(load_kitti(f"kitti:{town}", subset=0.01).train) == ["000003"]
+    for subset in (0, 1.1, float("nan")):
+        with pytest.raises(DataError, match=r"subset is .* in \(0, 1\]"):
+            load_kitti(f"kitti:{town}", subset=subset)
+
+
+def test_identity_is_of_labels_names_and_sizes(town, write):
+    def identity(subset=1.0, height=384, width=1248):
+        return load_kitti(f"kitti:{town}", subset=subset, height=height, width=width).identity
+
+    first = identity()
+    assert identity(height=192, width=624) == first
+    assert len({first, identity(subset=0.5)}) == 2
+    labels = town / "label_2" / "000004.txt"
+    original = labels.read_text()
+    labels.write_text(original.replace("8.00", "8.01"))
+    assert identity() != first
+    labels.write_text("\n".join(line + "  " for line in original.splitlines()) + "\n")
+    assert identity() == first
+    write(town, "000004", image=np.zeros((120, 200, 3), np.uint8), labels=original)
+    assert identity() != first
+
+
+def break_line(town):
+    with (town / "label_2" / "000001.txt").open("a") as file:
+        file.write("\nCar 0.0 0\n")
+
+
+def outside(town):
+    file = town / "label_2" / "000005.txt"
+    file.write_text(file.read_text().replace(" 60.00", " 600.00"))
+
+
+def truncate(name):
+    def harm(town):
+        file = town / "image_2" / name
+        file.write_bytes(file.read_bytes()[:-70])
+
+    return harm
+
+
+HARMS = [
+    (break_line, "broken line", r"label_2/000001.txt, line 3 has 3 columns"),
+    (outside, "box outside the image", r"label_2/000005.txt, line 1: .* image, which is 200 x 120"),
+    (truncate("000000.png"), "truncated image", r"image_2/000000.png ends too early"),
+    (truncate("000001.jpg"), "truncated image", r"image_2/000001.jpg ends too early"),
+    (
+        lambda town: (town / "image_2" / "000002.png").write_bytes(b""),
+        "unreadable image",
+        r"image_2/000002.png cannot be read .*expected a PNG or JPEG",
+    ),
+    (
+        lambda town: (town / "image_2" / "000002.png").write_bytes(b"GIF89a" + bytes(99)),
+        "unreadable image",
+        r"image_2/000002.png cannot be read",
+    ),
+    (
+        lambda town: (town / "label_2" / "000002.txt").unlink(),
+        "no labels",
+        r"train.txt, line 4: image_2/000002.png has no labels; expected label_2/000002.txt",
+    ),
+    (
+        lambda town: (town / "image_2" / "000005.jpg").unlink(),
+        "no image",
+        r"test.txt, line 1: label_2/000005.txt has no image; expected image_2/000005.png or",
+    ),
+    (
+        lambda town: (town / "label_2" / "000002.txt").write_bytes(b"\xff\xfe\x00"),
+        "unreadable labels",
+        r"label_2/000002.txt cannot be read",
+    ),
+    (
+        lambda town: (town / "train.txt").write_text("000000\n\n000001\n000000\n"),
+        "index listed twice",
+        r"train.txt, line 4: the index 000000 is in train.txt, line 1 already",
+    ),
+    (
+        lambda town: (town / "train.txt").write_text("000000\n000004\n"),
+        "index in both lists",
+        r"train.txt, line 2: the index 000004 is in test.txt, line 2 already",
+    ),
+    (
+        lambda town: (town / "train.txt").write_text("000000\n../000001\n"),
+        "no image",
+        r"train.txt, line 2: ../000001 is no index",
+    ),
+    (
+        lambda town: shutil.copy(town / "image_2" / "000001.jpg", town / "image_2" / "000000.jpg"),
+        "two images",
+        r"image_2/000000.png has the index of 000000.jpg",
+    ),
+    (
+        lambda town: (town / "image_2" / "notes.txt").touch(),
+        "not an image",
+        r"image_2/notes.txt is not a .png",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "harm, reason, says", HARMS, ids=[f"{h[1]} {i}" for i, h in enumerate(HARMS)]
+)
+def test_bad_scenes_are_named_or_skipped_and_counted(town, harm, reason, says):
+    harm(town)
+    with pytest.raises(DataError, match=says) as error:
+        load_kitti(f"kitti:{town}")
+    assert "has 1 problem(s)" in str(error.value) and "--skip-bad" in str(error.value)
+    scenes = load_kitti(f"kitti:{town}", skip_bad=True)
+    assert scenes.skipped == {reason: 1}
+    for scene in (*scenes.train, *scenes.test):
+        assert len(scene.objects.kinds) == 2
+    assert identifiers(scenes.test)[-1] == "000004"
+
+
+def test_images_of_other_sizes(town, write):
+    write(town, "000000", image=np.full((384, 1248, 3), 9, np.uint8))
+    assert (load_kitti(f"kitti:{town}").train[1].image == 9).all()
+    write(town, "000000", image=np.zeros((385, 1248, 3), np.uint8))
+    write(town, "000002", image=np.zeros((300, 1249, 3), np.uint8))
+    with pytest.raises(DataError) as error:
+        load_kitti(f"kitti:{town}")
+    assert "000000.png is 1248 x 385 pixels; expected at most 1248 x 384" in str(error.value)
+    assert "000002.png is 1249 x 300" in str(error.value)  # both are named
+    assert load_kitti(f"kitti:{town}", skip_bad=True).skipped == {"image too large": 2}
+
+
+def test_damage_that_only_decoding_finds_is_named_then(town):
+    file = town / "image_2" / "000000.png"
+    content = file.read_bytes()
+    file.write_bytes(content[:60] + bytes(len(content) - 80) + content[-20:])
+    scenes = load_kitti(f"kitti:{town}")
+    with pytest.raises(DataError, match="000000.png cannot be decoded"):
+        scenes.train[1]
+    file.unlink()
+    with pytest.raises(DataError, match="000000.png cannot be read"):
+        scenes.train[1]
+
+
+def test_files_of_no_account_are_overlooked(town, write):
+    write(town, "000077", labels="nonsense")  # in no list
+    (town / "image_2" / ".thumbnails").mkdir()
+    (town / "label_2" / "000078.txt").write_text("of no image")
+    assert not load_kitti(f"kitti:{town}").skipped
+
+
+@pytest.mark.parametrize("which, index", [("training", "00000[0-3]"), ("test", "00000[45]")])
+def test_a_list_without_cars(town, which, index):
+    for file in (town / "label_2").glob(f"{index}.txt"):
+        file.write_text(file.read_text().replace("Car", "Van"))
+    with pytest.raises(DataError, match=f"none of the . {which} images has a Car"):
+        load_kitti(f"kitti:{town}")
+
+
+def test_nothing_left(town):
+    for file in (town / "label_2").iterdir():
+        file.write_text("?")
+    with pytest.raises(DataError, match="none of the 0 training images of those that are left"):
+        load_kitti(f"kitti:{town}", skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda town: shutil.rmtree(town / "image_2"), "has no folder image_2; expected image_2"),
+        (lambda town: shutil.rmtree(town / "label_2"), "has no folder label_2"),
+        (lambda town: (town / "test.txt").unlink(), "has train.txt alone; expected both"),
+        (lambda town: (town / "train.txt").unlink(), "has test.txt alone; expected both"),
+    ],
+)
+def test_what_must_be_there(town, harm, says):
+    harm(town)
+    for skip_bad in (False, True):
+        with pytest.raises(DataError, match=says):
+            load_kitti(f"kitti:{town}", skip_bad=skip_bad)
+
+
+def test_the_folder_above_is_pointed_down(town):
+    town.rename(town.parent / "training")
+    with pytest.raises(DataError, match="Is it .*training"):
+        load_kitti(f"kitti:{town.parent}")
+
+
+@pytest.mark.parametrize("source", ["", "kitty", "kitti:", "kitti: ", "coco:FOLDER"])
+def test_other_sources(source):
+    with pytest.raises(DataError, match="expected 'kitti' or kitti:FOLDER"):
+        load_kitti(source)
+
+
+def test_the_split_of_the_papers():
+    train, test = split(labelled())
+    assert (len(train), len(test)) == (6373, 1108)
+    assert set(test) == validation() and not set(train) & set(test)
+    assert set(train) | set(test) == {f"{index:06d}" for index in range(7481)}
+
+
+def test_a_folder_without_lists_must_be_all_of_kitti(town):
+    for name in ("train.txt", "test.txt"):
+        (town / name).unlink()
+    (town / "label_2" / "x.txt").touch()
+    says = r"lacks 7475 of them \(000006, 000007, .*\) and has 1 others \(x\). Write the indices"
+    with pytest.raises(DataError, match=says):
+        load_kitti(f"kitti:{town}", skip_bad=True)
+
+
+def test_results_are_called_kitti_only_on_the_papers_split(town, monkeypatch):
+    named = town.rename(town.parent / "kitti")
+    assert load_kitti(f"kitti:{named}").name == "kitti-own-split"
+    few = frozenset(f"{index:06d}" for index in range(6))
+    monkeypatch.setattr("evojax.data.kitti.folder.labelled", lambda: few)
+    monkeypatch.setattr("evojax.data.kitti.split.validation", lambda: {"000005", "000004"})
+    assert load_kitti(f"kitti:{named}").name == "kitti"
+    for name in ("train.txt", "test.txt"):
+        (named / name).unlink()
+    scenes = load_kitti(f"kitti:{named}")
+    assert scenes.name == "kitti"
+    assert identifiers(scenes.train) == ["000000", "000001", "000002", "000003"]
+    assert identifiers(scenes.test) == ["000004", "000005"]
