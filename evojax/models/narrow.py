@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from evojax.deploy import Compacted, InconsistentError
 from evojax.deploy.checks import check_same
 from evojax.models.alexnet import AlexNet
+from evojax.models.detectnet import BRANCHES, INCEPTIONS, STEM, DetectNet
 from evojax.models.lenet import LeNet
 from evojax.models.resnet import ResNet
 
@@ -22,7 +23,8 @@ def narrow(module: nn.Module, compacted: Compacted, x: jax.Array) -> tuple[nn.Mo
     """The shipped network of smaller widths that a compacted one is.
 
     Args:
-        module: the network before compaction: a `LeNet`, `AlexNet` or `ResNet`.
+        module: the network before compaction: a `LeNet`, `AlexNet`, `ResNet` or
+            `DetectNet`.
         compacted: what `evojax.compact` made of it.
         x: an example input, by which the two are compared.
 
@@ -51,16 +53,20 @@ def narrow(module: nn.Module, compacted: Compacted, x: jax.Array) -> tuple[nn.Mo
                 "widths": tuple(_width(b["conv2"]) for b in blocks[:: module.blocks]),
                 "inner": tuple(_width(block["conv1"]) for block in blocks),
             }
+        case DetectNet():
+            stem = [params[name] for name in STEM]
+            inceptions = [[params[block][name] for name in BRANCHES] for block in INCEPTIONS]
+            changes = {"widths": tuple(tuple(map(_width, block)) for block in [stem, *inceptions])}
         case _:
             raise ValueError(
                 f"{type(module).__name__} is none of the networks that evojax ships: expected a "
-                "LeNet, AlexNet or ResNet. The compacted function works without."
+                "LeNet, AlexNet, ResNet or DetectNet. The compacted function works without."
             )
     cannot = (
         f"no {type(module).__name__} of smaller widths computes what the compacted network "
         "does: use the compacted function and variables as they are"
     )
-    if any(0 in widths for widths in changes.values()):
+    if 0 in jax.tree.leaves(changes):
         raise ValueError(cannot)  # Flax initialises no layer without channels.
     narrowed = module.clone(**changes)
     try:

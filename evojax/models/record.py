@@ -11,11 +11,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from evojax.models.alexnet import AlexNet
+from evojax.models.detectnet import DetectNet
 from evojax.models.lenet import LeNet
 from evojax.models.resnet import ResNet
 
 SHIPPED: dict[str, Callable[..., nn.Module]] = {
-    f"{cls.__module__}.{cls.__name__}": cls for cls in (AlexNet, LeNet, ResNet)
+    f"{cls.__module__}.{cls.__name__}": cls for cls in (AlexNet, DetectNet, LeNet, ResNet)
 }
 
 
@@ -40,10 +41,7 @@ def rebuilt(description: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: if it is no network that evojax ships, or the description is damaged.
     """
-    attributes = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in description.items()
-    }
+    attributes = {name: _hashable(value) for name, value in description.items()}
     name = attributes.pop("class", None)
     if name not in SHIPPED:
         raise ValueError(
@@ -55,3 +53,7 @@ def rebuilt(description: Mapping[str, Any]) -> nn.Module:
         return SHIPPED[name](**attributes)
     except TypeError as error:
         raise ValueError(f"the network {name} has other attributes: {error}") from error
+
+
+def _hashable(value: Any) -> Any:  # noqa: ANN401 (as JSON holds it)
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
