@@ -7,17 +7,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import flax.linen as nn
 import tyro
 from rich.console import Console
 
 from evojax import report, study
-from evojax.data import load
+from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, Settings, evolve
 from evojax.evolution.lineage import check_folder
-from evojax.learning import NonFiniteLoss, linen, population_mesh
+from evojax.evolution.task import Task
+from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
 from evojax.report.paper import published
 
@@ -51,11 +52,41 @@ def run(
     defaults: Options,
     description: str,
 ) -> int:
-    """Runs an experiment as its command line asks, and writes its report.
+    """Runs an experiment with image classification as its command line asks, and reports on it.
 
     Args:
         experiment: its name, as in lineage.json.
         make_model: ``(classes) -> module``.
+        defaults: what the flags default to.
+        description: first lines of ``--help``.
+
+    Returns:
+        As `run_task`.
+    """
+
+    def classified(options: Options) -> tuple[Model, Dataset]:
+        dataset = load(
+            options.data,
+            manual_dir=options.manual_dir,
+            data_dir=options.data_dir,
+            subset=options.subset,
+        )
+        return linen(make_model(dataset.classes)), dataset
+
+    return run_task(experiment, classified, defaults, description)
+
+
+def run_task(
+    experiment: str,
+    prepare: Callable[[Any], tuple[Model, Dataset | Task]],
+    defaults: Options,
+    description: str,
+) -> int:
+    """Runs an experiment as its command line asks, and writes its report.
+
+    Args:
+        experiment: its name, as in lineage.json.
+        prepare: ``(options) -> (model, task)``, of the options in the defaults' class.
         defaults: what the flags default to.
         description: first lines of ``--help``.
 
@@ -66,7 +97,7 @@ def run(
     out = None
     try:
         options = tyro.cli(
-            Options,
+            type(defaults),
             default=defaults,
             description=description,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
@@ -74,17 +105,11 @@ def run(
         settings = options.settings
         mesh = None if options.devices == 1 else population_mesh(options.devices)
         check_folder(options.out)  # Before data are fetched and prepared, which may take long.
-        dataset = load(
-            options.data,
-            manual_dir=options.manual_dir,
-            data_dir=options.data_dir,
-            subset=options.subset,
-        )
-        model = linen(make_model(dataset.classes))
+        model, task = prepare(options)
         out = options.out
         with report.progress() as watch:
             lineage = evolve(
-                settings, model, dataset, options.out,
+                settings, model, task, options.out,
                 experiment=experiment, command=study.command(), watch=watch, mesh=mesh,
             )  # fmt: skip
         page = report.write(options.out)

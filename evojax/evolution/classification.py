@@ -19,7 +19,7 @@ from evojax.evolution.task import Task, Together, Trial
 from evojax.genetics.trees import flatten
 from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
-from evojax.learning.memory import available, training_memory
+from evojax.learning.memory import available, check_room, training_memory
 from evojax.learning.population import population_trainer
 
 
@@ -72,18 +72,10 @@ def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | Non
         ValueError: if not even the network and the images fit into the device's memory.
     """
     images = dataset.train.images
-    memory = training_memory(model, settings.recipe, images.shape[1:], len(images))
-    limit = available()
-    if limit is not None and memory.state + memory.images > limit:
-        raise ValueError(
-            f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
-            f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; "
-            f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
-            "or another device."
-        )
+    memory = check_room(training_memory(model, settings.recipe, images.shape[1:], len(images)))
     if mesh is None:
         return memory
-    return memory.fitting(limit, math.ceil(settings.offspring / mesh.shape["population"]))
+    return memory.fitting(available(), math.ceil(settings.offspring / mesh.shape["population"]))
 
 
 def _record(dataset: Dataset, settings: Settings) -> dict[str, Any]:

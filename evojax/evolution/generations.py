@@ -38,6 +38,7 @@ from evojax.evolution.record import members_of, scored
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import Task
 from evojax.evolution.world import World, census_of, compacted_cost, make_world
+from evojax.files import replace
 from evojax.genetics.census import similarity
 from evojax.learning import Model, Network, NonFiniteLoss
 
@@ -101,6 +102,9 @@ def evolve(
             watch(RunContinued(len(lineage["generations"]), str(out)))
         if _status(settings, lineage) is None:
             note_surroundings(lineage)
+        for name, content in task.files().items():
+            if not (out / name).exists():
+                replace(out / name, content)
         lineage |= {"config": config, "model": dict(model.description), "status": "running"}
         try:
             lineage["status"] = _evolve(out, lineage, world)
@@ -229,6 +233,8 @@ def _generation(
     )
     if fittest.epochs[-1].accuracy is not None:
         record["train_accuracy"] = fittest.epochs[-1].accuracy
+    if waited := sum(epoch.waited for epoch in fittest.epochs):
+        record["waited_seconds"] = waited
     if fittest.draw is not None:
         draw = fittest.draw
         record |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -69,6 +69,7 @@ class Task(NamedTuple):
             there is not enough.
         record: ``(settings) -> record`` of the data, with checksums that tell other data apart.
         prepare: ``(settings, model, mesh) -> trial``; raises a ValueError if they do not fit.
+        files: ``() -> {path: content}``: what the report shows of the data, for the run's folder.
     """
 
     name: str
@@ -80,3 +81,4 @@ class Task(NamedTuple):
     memory: Callable[[Settings, Model, Mesh | None], Memory]
     record: Callable[[Settings], dict[str, Any]]
     prepare: Callable[[Settings, Model, Mesh | None], Trial]
+    files: Callable[[], Mapping[str, bytes]] = dict

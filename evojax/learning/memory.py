@@ -78,6 +78,23 @@ def training_memory(model: Model, recipe: Recipe, shape: Shape, images: int) -> 
     )
 
 
+def check_room(memory: Memory) -> Memory:
+    """The same, if at least a network and the images fit into the device's memory.
+
+    Raises:
+        ValueError: if not.
+    """
+    limit = available()
+    if limit is not None and memory.state + memory.images > limit:
+        raise ValueError(
+            f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
+            f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; "
+            f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
+            "or another device."
+        )
+    return memory
+
+
 def available() -> int | None:
     """Memory of the default device in bytes, ``None`` where that cannot be told."""
     device = jax.devices()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from evojax.learning.images import Images, augment, normalise
 from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, compute_dtype, optimizer
+from evojax.learning.structure import Forward
 
 PyTree = Any
 EVALUATION_BATCH = 500
@@ -75,14 +77,7 @@ def steps(
         split: says how a batch of images lies on devices (`jax.lax.with_sharding_constraint`).
     """
     tx = optimizer(recipe)
-    dtype = compute_dtype(recipe)
-
-    def forward(
-        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
-    ) -> tuple[jax.Array, PyTree]:
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-        logits, batch_stats = model.forward(params, batch_stats, images.astype(dtype), train)
-        return logits.astype(jnp.float32), batch_stats
+    forward = computing(model, recipe)
 
     def loss_of(
         params: PyTree, batch_stats: PyTree, images: jax.Array, labels: jax.Array
@@ -95,13 +90,6 @@ def steps(
         right = jnp.sum(jnp.argmax(logits, -1) == labels)
         return loss, (batch_stats, right)
 
-    def begin(network: Network) -> State:
-        # Copies: the epoch takes its arguments' memory, and the caller keeps the network.
-        params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
-        batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
-        masked = optax.chain(tx, freeze_pruned(network.masks))
-        return State(params, batch_stats, masked.init(params))
-
     def epoch(
         state: State, masks: PyTree, data: Images, moment: Moment
     ) -> tuple[State, jax.Array, jax.Array]:
@@ -111,30 +99,20 @@ def steps(
         number = count // batch
         order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
         order = jax.random.permutation(order_key, count)[: number * batch].reshape(number, batch)
-        masked = optax.chain(tx, freeze_pruned(masks))
         alive = density(masks)
 
         def step(state: State, inputs: tuple) -> tuple[State, tuple[jax.Array, jax.Array]]:
-            params, batch_stats, opt_state = state
             index, rows = inputs
             image_key = jax.random.fold_in(augment_key, index)
             images = split(augment(image_key, data.images[rows], data, recipe))
-            gradient = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, (batch_stats, right)), grads = gradient(
-                params, batch_stats, images, data.labels[rows]
-            )
             progress = (done + (index + 0.5) / number) / epochs
-            updates, opt_state = masked.update(
-                grads, opt_state, params, progress=progress, density=alive
+            state, loss, right = descend(
+                tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive
             )
-            state = State(optax.apply_updates(params, updates), batch_stats, opt_state)
             return state, (loss, right)
 
         state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
-        # What the last step did to the parameters shows in no loss yet.
-        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state[:2])]
-        loss = jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(losses), jnp.nan)
-        return state, loss, jnp.sum(rights) / (number * batch)
+        return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
 
     def right(network: Network, data: Images) -> jax.Array:
         count = data.labels.shape[0]
@@ -163,4 +141,64 @@ def steps(
         rows = order[: count // batch * batch].reshape(-1, batch)
         return jnp.mean(jax.lax.map(batch_loss, rows))
 
-    return Steps(begin, epoch, right, loss)
+    return Steps(partial(begin, tx), epoch, right, loss)
+
+
+def computing(model: Model, recipe: Recipe) -> Forward:
+    """A model's forward pass in the recipe's type, its outputs float32."""
+    dtype = compute_dtype(recipe)
+
+    def forward(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, PyTree]:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        outputs, batch_stats = model.forward(params, batch_stats, images.astype(dtype), train)
+        return outputs.astype(jnp.float32), batch_stats
+
+    return forward
+
+
+def begin(tx: optax.GradientTransformation, network: Network) -> State:
+    """What a training starts from: copies, for it takes its arguments' memory."""
+    params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
+    batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
+    masked = optax.chain(tx, freeze_pruned(network.masks))
+    return State(params, batch_stats, masked.init(params))
+
+
+def descend(
+    tx: optax.GradientTransformation,
+    loss_of: Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]],
+    state: State,
+    masks: PyTree,
+    batch: tuple,
+    progress: jax.Array,
+    alive: jax.Array,
+) -> tuple[State, jax.Array, jax.Array]:
+    """One step of a masked network's training.
+
+    Args:
+        tx: the recipe's optimizer.
+        loss_of: ``(params, batch_stats, *batch) -> (loss, (batch_stats, shown))``.
+        state: before the step.
+        masks: the network's.
+        batch: what the step learns from.
+        progress: share of the training done, in [0, 1].
+        alive: share of the network that is alive.
+
+    Returns:
+        The state after it, the loss, and what else was shown.
+    """
+    params, batch_stats, opt_state = state
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    (loss, (batch_stats, shown)), grads = gradient(params, batch_stats, *batch)
+    masked = optax.chain(tx, freeze_pruned(masks))
+    updates, opt_state = masked.update(grads, opt_state, params, progress=progress, density=alive)
+    return State(optax.apply_updates(params, updates), batch_stats, opt_state), loss, shown
+
+
+def mean_loss(losses: jax.Array, state: State) -> jax.Array:
+    """The mean of an epoch's losses; NaN where a parameter is infinite or not a number after it."""
+    # What the last step did to the parameters shows in no loss yet.
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state[:2])]
+    return jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(losses), jnp.nan)

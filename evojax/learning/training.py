@@ -31,11 +31,13 @@ class Epoch(NamedTuple):
         accuracy: share of training images classified right, as they were trained on; none where
             nothing is classified.
         seconds: wall-clock time, compilation included.
+        waited: for how many of them the device waited for data.
     """
 
     loss: float
     accuracy: float | None
     seconds: float
+    waited: float = 0.0
 
 
 class Trainer(NamedTuple):

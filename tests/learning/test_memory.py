@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from evojax.evolution import RunStarted, Settings, classification, evolve, generations
+from evojax.evolution import RunStarted, Settings, evolve, generations
 from evojax.learning import Recipe, memory, training_memory
 
 SHAPE = (8, 8, 1)
@@ -35,10 +35,10 @@ def test_activations_grow_with_the_batch_and_shrink_with_the_type(tiny):
 def test_it_is_told_before_anything_is_allocated(tiny, dataset, tmp_path, monkeypatch):
     events = []
     monkeypatch.setattr(generations, "make_world", lambda *_: pytest.fail("allocated"))
-    monkeypatch.setattr(classification, "available", lambda: 5_000)
+    monkeypatch.setattr(memory, "available", lambda: 5_000)
     with pytest.raises(ValueError, match="for 372 parameters .* the device has 0.0 GB. Take a"):
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
-    monkeypatch.setattr(classification, "available", lambda: None)
+    monkeypatch.setattr(memory, "available", lambda: None)
     with pytest.raises(pytest.fail.Exception, match="allocated"):
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
     (started,) = events

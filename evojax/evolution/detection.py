@@ -1,0 +1,307 @@
+"""Detection of cars as a task: images stream from disk, precision and recall judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from evojax.data.kitti import ORIGINAL, Augmentation, Batch, SceneList, Scenes, batches, in_order
+from evojax.detection import (
+    EASY,
+    HARD,
+    MODERATE,
+    Decoding,
+    Detections,
+    Objects,
+    Score,
+    average_precision,
+    decode,
+    far_to_near,
+    labelled,
+    original,
+    targets,
+    whole,
+)
+from evojax.evolution.settings import Settings
+from evojax.evolution.task import Task, Trial
+from evojax.learning import Memory, Model, Network, Recipe
+from evojax.learning.detector import Detector, Stream, detector
+from evojax.learning.memory import check_room, training_memory
+
+FULL_WIDTH = 1248
+SMALLEST = 25.0
+"""Cars of a shorter side, in pixels of the full width, are not to be found in testing (DIGITS)."""
+
+LITTER_BATCHES = 4
+EXAMPLES = 2
+
+
+class Service(NamedTuple):
+    """How scenes are served.
+
+    Attributes:
+        augmentation: how training images are changed; none leaves them as they are.
+        workers: threads that prepare batches. Changes no bit of the lineage.
+    """
+
+    augmentation: Augmentation | None = ORIGINAL
+    workers: int = 2
+
+
+SERVICE = Service()
+
+
+class Found(NamedTuple):
+    """What a network found in a list of scenes, one entry a scene.
+
+    Attributes:
+        detections: of the network.
+        objects: what is labelled.
+        identifiers: of the images.
+    """
+
+    detections: list[Detections]
+    objects: list[Objects]
+    identifiers: list[str]
+
+
+def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
+    """The task of finding the cars in street scenes.
+
+    Precision and recall are the original's, averaged over batches of six images
+    (`evojax.detection.original`), so that they compare with the papers'. The record holds beside
+    them those over the whole set (`evojax.detection.whole`) and KITTI's average precision.
+    Fitness is the harmonic mean of precision and recall (`whole`) on the last of the training
+    scenes.
+
+    Args:
+        scenes: to train on and to measure by.
+        service: how they are served.
+    """
+    shape = (scenes.train.height, scenes.train.width, 3)
+    return Task(
+        name=scenes.name,
+        shape=shape,
+        outputs=2,
+        judged_by="holdout_f1",
+        config={"data.height": shape[0], "data.width": shape[1], **_told(service.augmentation)},
+        check=partial(_check, shape),
+        memory=partial(_memory, shape, service.workers),
+        record=partial(_record, scenes),
+        prepare=partial(_prepare, scenes, service),
+        files=partial(_pictures, scenes.test),
+    )
+
+
+def _told(augmentation: Augmentation | None) -> dict[str, Any]:
+    if augmentation is None:
+        return {"data.augmentation": None}
+    fields = dataclasses.asdict(augmentation)
+    return {f"data.augmentation.{name}": value for name, value in fields.items()}
+
+
+def _check(shape: tuple[int, ...], model: Model) -> None:
+    """Checks that a model gives a grid of five numbers a cell, before anything is allocated.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    params, batch_stats = model.shapes(shape)
+    given = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0],
+        params, batch_stats,
+    )  # fmt: skip
+    wanted = (1, shape[0] // 16, shape[1] // 16, 5)
+    if getattr(given, "shape", None) != wanted:
+        raise ValueError(
+            f"the model gives {given} for one image of {shape}: expected {wanted}, for each cell "
+            "of 16 x 16 pixels its coverage and a box, as evojax.models.DetectNet gives it"
+        )
+
+
+def _memory(
+    shape: tuple[int, ...], workers: int, settings: Settings, model: Model, mesh: Mesh | None
+) -> Memory:
+    """What training takes. Of the images only those of three batches are on the device.
+
+    Raises:
+        ValueError: if that does not fit, if the recipe asks for what only classification has, or if
+            networks are to be spread over devices.
+    """
+    recipe = settings.recipe
+    for field in ("shift", "crop", "flip", "cutout", "label_smoothing"):
+        if getattr(recipe, field):
+            raise ValueError(
+                f"recipe.{field} must be 0 for a detector, whose boxes would not follow; got "
+                f"{getattr(recipe, field)!r}. The scenes have an augmentation of their own."
+            )
+    if mesh is not None:
+        raise ValueError("detectors train one after another: expected --devices 1")
+    memory = training_memory(model, recipe, shape, recipe.batch_size)
+    return check_room(memory._replace(images=3 * recipe.batch_size * math.prod(shape)))
+
+
+def _split(scenes: SceneList, share: float) -> tuple[SceneList, SceneList | None]:
+    """The scenes to train on, and the last ones, held out, if any are to be.
+
+    Raises:
+        ValueError: if one of both would have no scene.
+    """
+    held = math.ceil(share * len(scenes))
+    if not held:
+        return scenes, None
+    if held >= len(scenes):
+        raise ValueError(
+            f"holdout is {share:g} of {len(scenes)} training scenes: expected at least one to hold "
+            "out and one to train on"
+        )
+    first, last = scenes.entries[:-held], scenes.entries[-held:]
+    return dataclasses.replace(scenes, entries=first), dataclasses.replace(scenes, entries=last)
+
+
+def _record(scenes: Scenes, settings: Settings) -> dict[str, Any]:
+    """What the record says of the scenes, with a checksum that tells other ones apart."""
+    train, holdout = _split(scenes.train, settings.held_out)
+    shape = [scenes.train.height, scenes.train.width, 3]
+    return {
+        "name": scenes.name,
+        "train": len(train),
+        "holdout": len(holdout) if holdout else 0,
+        "test": len(scenes.test),
+        "cars": {"train": train.count("Car"), "test": scenes.test.count("Car")},
+        "image_shape": shape,
+        "identity": scenes.identity,
+        "skipped": dict(scenes.skipped),
+        "examples": {
+            scenes.test.entries[number].identifier: _rounded(
+                far_to_near(scenes.test.objects(number))
+            )
+            for number in _examples(scenes.test)
+        },
+    }
+
+
+def _prepare(
+    scenes: Scenes, service: Service, settings: Settings, model: Model, mesh: Mesh | None
+) -> Trial:
+    """Compiles, on first use, training and prediction."""
+    train, holdout = _split(scenes.train, settings.held_out)
+    recipe, workers = settings.recipe, service.workers
+    made = detector(model, recipe)
+    size = min(recipe.batch_size, len(train))
+
+    def stream(seed: int, epoch: int, augmentation: Augmentation | None) -> Iterator[Batch]:
+        return batches(
+            train, seed=seed, epoch=epoch, batch_size=size, augmentation=augmentation,
+            workers=workers,
+        )  # fmt: skip
+
+    def loss(key: jax.Array, network: Network) -> float:
+        seed = int(jax.random.bits(key) >> 1)
+        return made.loss(network, islice(stream(seed, 0, None), LITTER_BATCHES))
+
+    def fitness(network: Network) -> float:
+        assert holdout is not None
+        score = _whole(find(made, network, holdout, recipe, workers), holdout)
+        return 2 * score.precision * score.recall / max(sum(score), 1e-9)
+
+    served = Stream(len(train) // size, partial(stream, augmentation=service.augmentation))
+    return Trial(
+        train=lambda key, network, epochs, told: made.train(key, network, served, epochs, told),
+        loss=loss,
+        fitness=None if holdout is None else fitness,
+        measure=lambda network: measures(
+            find(made, network, scenes.test, recipe, workers), scenes.test
+        ),
+    )
+
+
+def find(
+    made: Detector, network: Network, scenes: SceneList, recipe: Recipe, workers: int
+) -> Found:
+    """What a network detects in scenes, beside what is labelled."""
+    found = Found([], [], [])
+    decoding = Decoding().scaled(scenes.width / FULL_WIDTH)
+    size = min(recipe.batch_size, len(scenes))
+    for view in in_order(scenes, batch_size=size, workers=workers):
+        predictions = made.predict(network, view.images)
+        shown = zip(predictions, view.objects, view.identifiers, strict=False)
+        for prediction, objects, identifier in shown:
+            found.detections.append(decode(prediction, decoding))
+            found.objects.append(objects)
+            found.identifiers.append(identifier)
+    return found
+
+
+def measures(found: Found, scenes: SceneList) -> dict[str, Any]:
+    """Precision and recall in both ways, average precision, and the examples' detections."""
+    scale = scenes.width / FULL_WIDTH
+    truth = [_truth(objects, scenes, scale) for objects in found.objects]
+    as_papers, over_all = original(found.detections, truth), _whole(found, scenes)
+    levels = {"easy": EASY, "moderate": MODERATE, "hard": HARD}
+    return {
+        "precision": as_papers.precision,
+        "recall": as_papers.recall,
+        "whole_precision": over_all.precision,
+        "whole_recall": over_all.recall,
+        "average_precision": {
+            name: average_precision(found.detections, found.objects, level.scaled(scale)).forty
+            for name, level in levels.items()
+        },
+        "detections": {
+            found.identifiers[number]: _rounded(found.detections[number].boxes)
+            for number in _examples(scenes)
+        },
+    }
+
+
+def _whole(found: Found, scenes: SceneList) -> Score:
+    scale = scenes.width / FULL_WIDTH
+    return whole(found.detections, found.objects, MODERATE.scaled(scale))
+
+
+def _truth(objects: Objects, scenes: SceneList, scale: float) -> np.ndarray:
+    """The boxes that the original takes for the truth."""
+    boxes = far_to_near(objects, smallest=SMALLEST * scale)
+    padded = np.zeros((64, 4), np.float32)
+    padded[: len(boxes)] = boxes[-64:]
+    taught = _taught(padded, min(len(boxes), 64), scenes.height, scenes.width)
+    return labelled(taught.coverage, taught.offsets, Decoding().scaled(scale))
+
+
+_taught = jax.jit(targets, static_argnums=(2, 3))
+
+
+def _examples(scenes: SceneList) -> list[int]:
+    """The numbers of the scenes that pictures show: those with most cars to be found."""
+    scale = scenes.width / FULL_WIDTH
+    counts = [
+        -len(far_to_near(scenes.objects(number), smallest=2 * SMALLEST * scale))
+        for number in range(len(scenes))
+    ]
+    return np.argsort(counts, kind="stable")[:EXAMPLES].tolist()
+
+
+def _pictures(scenes: SceneList) -> Mapping[str, bytes]:
+    """The examples' images as they are measured on, as files."""
+    files = {}
+    for number in _examples(scenes):
+        scene, file = scenes[number], io.BytesIO()
+        Image.fromarray(scene.image).save(file, "JPEG", quality=85)
+        files[f"examples/{scene.identifier}.jpg"] = file.getvalue()
+    return files
+
+
+def _rounded(boxes: np.ndarray) -> list[list[float]]:
+    return [[round(float(side), 1) for side in box] for box in boxes]

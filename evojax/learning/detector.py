@@ -1,0 +1,176 @@
+"""Training of detectors from a stream of batches, a step at a time: images stay on disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evojax.detection import losses, targets
+from evojax.learning.masking import density
+from evojax.learning.network import Model, Network
+from evojax.learning.recipe import Recipe, optimizer
+from evojax.learning.steps import State, begin, computing, descend, mean_loss
+from evojax.learning.training import Epoch, broke_down
+
+PyTree = Any
+
+GREY = 127.0
+"""What is subtracted from pixels, as in DetectNet (detectnet_network.prototxt)."""
+
+
+class Batch(Protocol):
+    """Training images and the boxes in them."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """``(B, H, W, 3)`` uint8."""
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """``(B, M, 4)`` float32: left, top, right, bottom in pixels, from far to near; padded."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """``(B,)`` int32: how many of an image's boxes are real."""
+
+
+class Stream(NamedTuple):
+    """Training batches, an epoch at a time.
+
+    Attributes:
+        steps: batches in an epoch.
+        batches: ``(seed, epoch) -> batches``, all of one shape.
+    """
+
+    steps: int
+    batches: Callable[[int, int], Iterator[Batch]]
+
+
+class Detector(NamedTuple):
+    """A detector's training and prediction, compiled once for all generations.
+
+    Attributes:
+        train: ``(key, network, stream, epochs, on_epoch) -> (network, epochs)``; raises
+            `NonFiniteLoss`. Its epochs know no accuracy, but how long the device waited for data.
+        loss: ``(network, batches) -> loss``, the mean training loss before any step.
+        predict: ``(network, images) -> predictions``: ``(N, H, W, 3)`` uint8 to ``(N, h, w, 5)``
+            float32 on the host, as `evojax.detection.decode` takes them.
+    """
+
+    train: Callable[..., tuple[Network, list[Epoch]]]
+    loss: Callable[[Network, Iterable[Batch]], float]
+    predict: Callable[[Network, np.ndarray], np.ndarray]
+
+
+def detector(model: Model, recipe: Recipe) -> Detector:
+    """Compiles, on first use, a detector's training step and its prediction.
+
+    It is taught `evojax.detection.targets` by `evojax.detection.losses`. Steps are dispatched one
+    by one: each takes a hundred times as long as that.
+    """
+    tx = optimizer(recipe)
+    forward = computing(model, recipe)
+
+    def loss_of(
+        params: PyTree, batch_stats: PyTree, images: jax.Array, boxes: jax.Array, counts: jax.Array
+    ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+        height, width = images.shape[1:3]
+        taught = jax.vmap(lambda b, n: targets(b, n, height, width))(boxes, counts)
+        predictions, batch_stats = forward(params, batch_stats, centred(images), True)
+        both = losses(predictions, taught)
+        return both.total, (batch_stats, both.coverage)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(
+        state: State, masks: PyTree, batch: tuple, progress: jax.Array
+    ) -> tuple[State, jax.Array]:
+        state, loss, _ = descend(tx, loss_of, state, masks, batch, progress, density(masks))
+        return state, loss
+
+    @jax.jit
+    def batch_loss(network: Network, batch: tuple) -> jax.Array:
+        return loss_of(network.params, network.batch_stats, *batch)[0]
+
+    @jax.jit
+    def predictions(network: Network, images: jax.Array) -> jax.Array:
+        return forward(network.params, network.batch_stats, centred(images), False)[0]
+
+    begun, mean = jax.jit(partial(begin, tx)), jax.jit(mean_loss)
+
+    def train(
+        key: jax.Array,
+        network: Network,
+        stream: Stream,
+        epochs: int,
+        on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    ) -> tuple[Network, list[Epoch]]:
+        state, history, seed = begun(network), [], _seed(key)
+        for number in range(epochs):
+            start, waited = time.perf_counter(), 0.0
+            shown: list[jax.Array] = []
+            batches = _timed(stream.batches(seed, number), shown)
+            for index, (batch, seconds) in enumerate(batches):
+                progress = np.float32((number + (index + 0.5) / stream.steps) / epochs)
+                state, loss = step(state, network.masks, _arrays(batch), progress)
+                shown.append(loss)
+                waited += seconds
+            loss = float(mean(jnp.stack(shown), state))
+            history.append(Epoch(loss, None, time.perf_counter() - start, waited))
+            if not math.isfinite(loss):
+                raise broke_down(number + 1, epochs, recipe)
+            on_epoch(number + 1, history[-1])
+        return Network(state.params, state.batch_stats, network.masks), history
+
+    def loss(network: Network, batches: Iterable[Batch]) -> float:
+        return float(np.mean([batch_loss(network, _arrays(batch)) for batch in batches]))
+
+    def predict(network: Network, images: np.ndarray) -> np.ndarray:
+        return np.asarray(predictions(network, jnp.asarray(images)))
+
+    return Detector(train, loss, predict)
+
+
+def centred(images: jax.Array) -> jax.Array:
+    """Images as a detector sees them: uint8 pixels less `GREY`, float32."""
+    return images.astype(jnp.float32) - GREY
+
+
+def _arrays(batch: Batch) -> tuple[jax.Array, ...]:
+    return tuple(jax.device_put((batch.images, batch.boxes, batch.counts)))
+
+
+def _timed(batches: Iterator[Batch], shown: Sequence[jax.Array]) -> Iterator[tuple[Batch, float]]:
+    """Batches, each with the seconds that the device waited for it.
+
+    That is while all steps before were done. No more than two are dispatched and not done, so that
+    images do not pile up on the device.
+
+    Args:
+        batches: of an epoch.
+        shown: the losses of the steps so far; grows meanwhile.
+    """
+    while True:
+        if len(shown) > 1:
+            shown[-2].block_until_ready()
+        start, idle = time.perf_counter(), not shown or _done(shown[-1])
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch, (time.perf_counter() - start) * idle
+
+
+def _done(array: Any) -> bool:  # noqa: ANN401 (the type jax.Array does not tell of is_ready)
+    return array.is_ready()
+
+
+def _seed(key: jax.Array) -> int:
+    """A seed for what is random on the host, 0 to 2**31 - 1."""
+    return int(jax.random.bits(key) >> 1)
