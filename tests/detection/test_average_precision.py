@@ -75,7 +75,7 @@ def looped(found, labels, difficulty):
     return sum(best[1:]) / 40, sum(best[::4]) / 11
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(scenes(), min_size=1, max_size=6), st.sampled_from([EASY, MODERATE, HARD]))
 def test_average_precision_is_that_of_loops(images, difficulty):
     labels, found = zip(*images * 5, strict=True)
@@ -114,6 +114,14 @@ def test_an_object_takes_what_overlaps_it_most():
     found[-1] = detections((between, 200), (first, 150))
     labels[-1] = objects(("Car", first, 0, 0), ("Car", second, 0, 0))
     assert average_precision(found, labels) == (1, 1)
+
+
+def test_a_detection_below_the_least_height_is_no_threshold():
+    found, labels = cars(19, 19)
+    found[-1] = detections(([0, 0, 50, 24], 200))
+    labels[-1] = objects(("Car", [0, 0, 50, 25], 0, 0))
+    # 20 cars, of which 19 are found at recalls 1/20 apart: a threshold each.
+    assert average_precision(found, labels).forty == 18 / 40
 
 
 def test_nothing_to_find_or_found_is_zero():
