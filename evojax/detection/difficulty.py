@@ -107,8 +107,8 @@ def _case(
         own
         & (boxes[:, 3] - boxes[:, 1] >= difficulty.height)
         & (labels.occluded <= difficulty.occluded)
-        # In float32, as the labels are: 0.3 itself is within 0.3.
-        & (np.asarray(labels.truncated, np.float32) <= np.float32(difficulty.truncated))
+        # Compared in float32, so that a label of 0.3 is within 0.3.
+        & (np.asarray(labels.truncated, np.float32) <= difficulty.truncated)
     )
     detected = np.asarray(found.boxes, np.float64).reshape(-1, 4)
     inside = intersections(detected, boxes[labels.kinds == DONT_CARE])

@@ -61,8 +61,9 @@ def original(
     and that overlaps it enough, not the one that overlaps it most. A detection of a van or in a
     DontCare region is wrong. Batches weigh the same, whatever is in them: this is not the
     precision and recall of the set (see `whole`), and one without detections or objects counts
-    as 0 in precision or recall. The last batch may be smaller; the original, whose 185 batches of
-    6 cover 1,108 images, filled it with the first images.
+    as 0 in precision or recall. So even perfect predictions score less than 1: 0.76 and 0.72 on 426
+    of KITTI's images in order, where 17 of 71 batches show no car. The last batch may be smaller;
+    the original, whose 185 batches of 6 cover 1,108 images, filled it with the first images.
 
     Source: DetectNet in NVIDIA's fork of Caffe, python/caffe/layers/detectnet/mean_ap.py. Boxes
     are rounded to float16, as there.

@@ -43,25 +43,33 @@ def detections(*rows):
 
 @st.composite
 def scenes(draw):
-    """One image's objects and detections, most of which are near an object, some inside out."""
+    """One image's objects, some nearly in the same place and of heights about KITTI's limits, and
+    detections, most of them near an object and some inside out.
+    """
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    count, found = draw(st.integers(0, 6)), draw(st.integers(0, 8))
+    count, found = draw(st.integers(0, 6)), draw(st.integers(0, 12))
 
     def box():
         left, top = random.integers(0, 60, 2)
-        width, height = random.choice([20, 24, 25, 30, 40, 50], 2)
-        return [left, top, left + width, top + height]
+        width, height = random.choice([24, 40, 60]), random.choice([24, 25, 26, 39, 41, 60])
+        return np.array([left, top, left + width, top + height])
 
+    # Steps of 1 make equal boxes and ties.
+    def near(place):
+        return place + random.integers(-2, 3, 4)
+
+    boxes = []
+    for _ in range(count):
+        again = boxes and random.random() < 0.4
+        boxes.append(near(boxes[random.integers(len(boxes))]) if again else box())
     rows = [
-        (random.choice(KINDS), box(), random.integers(0, 4), random.choice([0, 0.1, 0.3, 0.4, 0.6]))
-        for _ in range(count)
+        (random.choice(KINDS), box, random.integers(0, 4), random.choice([0, 0.1, 0.3, 0.4, 0.6]))
+        for box in boxes
     ]
     hits = []
     for _ in range(found):
-        near = count and random.random() < 0.8
-        place = rows[random.integers(count)][1] if near else box()
-        # Steps of 2 make equal boxes and ties; confidences repeat, as logarithms of votes do.
-        place = np.array(place) + 2 * random.integers(-2, 3, 4)
-        place = place[[2, 1, 0, 3]] if random.random() < 0.05 else place
-        hits.append((place, np.log(random.integers(2, 9))))
+        hit = near(boxes[random.integers(count)]) if count and random.random() < 0.9 else box()
+        hit = hit[[2, 1, 0, 3]] if random.random() < 0.05 else hit
+        # Confidences repeat, as logarithms of votes do.
+        hits.append((hit, np.log(random.integers(2, 9))))
     return objects(*rows), detections(*hits)

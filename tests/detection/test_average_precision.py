@@ -75,7 +75,7 @@ def looped(found, labels, difficulty):
     return sum(best[1:]) / 40, sum(best[::4]) / 11
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(scenes(), min_size=1, max_size=6), st.sampled_from([EASY, MODERATE, HARD]))
 def test_average_precision_is_that_of_loops(images, difficulty):
     labels, found = zip(*images * 5, strict=True)
@@ -105,6 +105,23 @@ def test_average_precision_by_hand():
     # Few objects make few thresholds: so the official code has it.
     assert average_precision(*cars(1, 1)) == pytest.approx((0, 1 / 11))
     assert average_precision(*cars(40, 40)) == pytest.approx((39 / 40, 10 / 11))
+
+
+def test_an_object_takes_what_overlaps_it_most():
+    # The surest fits both cars, the second only the first, exactly: none is wrong.
+    first, second, between = [0, 0, 100, 100], [20, 0, 120, 100], [10, 0, 110, 100]
+    found, labels = cars(80, 80)
+    found[-1] = detections((between, 200), (first, 150))
+    labels[-1] = objects(("Car", first, 0, 0), ("Car", second, 0, 0))
+    assert average_precision(found, labels) == (1, 1)
+
+
+def test_a_detection_below_the_least_height_is_no_threshold():
+    found, labels = cars(19, 19)
+    found[-1] = detections(([0, 0, 50, 24], 200))
+    labels[-1] = objects(("Car", [0, 0, 50, 25], 0, 0))
+    # 20 cars, of which 19 are found at recalls 1/20 apart: a threshold each.
+    assert average_precision(found, labels).forty == 18 / 40
 
 
 def test_nothing_to_find_or_found_is_zero():

@@ -2,12 +2,13 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evojax.detection import Decoding, decode, labelled
+from evojax.detection import Decoding, decode, labelled, original, targets
 
 ROWS, COLUMNS = 6, 12
 SMALL = Decoding(visible=80)  # 5 of the 6 rows
@@ -153,3 +154,16 @@ def test_the_truth_is_what_cells_show():
     # 600.3 and 700.3 in float16, whose steps are halves there.
     np.testing.assert_array_equal(got, [two, [600.5, 30, 700.5, 90]])
     assert labelled(np.zeros((6, 12)), grid[..., 1:]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_what_is_taught_is_found(scale):
+    boxes = np.array([[700.2, 180, 740, 205.5], [300, 170.4, 420, 260], [360, 180, 600.3, 340]])
+    height, width = int(384 * scale), int(1248 * scale)
+    compiled = jax.jit(targets, static_argnums=(2, 3))
+    taught = compiled((boxes * scale).astype(np.float32), 3, height, width)
+    perfect = np.concatenate([taught.coverage[..., None], taught.offsets], -1)
+    decoding = Decoding().scaled(scale)
+    truth = labelled(taught.coverage, taught.offsets, decoding)
+    assert len(truth) == 3
+    assert original([decode(perfect, decoding)], [truth]) == (1, 1)

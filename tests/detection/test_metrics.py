@@ -82,7 +82,7 @@ def test_the_original_is_that_of_loops(images, batch):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(sets, st.sampled_from([EASY, MODERATE, HARD]))
 def test_the_whole_set_is_that_of_loops(images, difficulty):
     labels, found = zip(*images, strict=True)
