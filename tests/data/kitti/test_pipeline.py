@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evojax.data import DataError
-from evojax.data.kitti import ORIGINAL, batches, in_order, load_kitti
+from evojax.data.kitti import ORIGINAL, SceneList, batches, in_order, load_kitti
 from evojax.data.kitti.pipeline import MOST_BOXES
 
 
@@ -26,7 +26,7 @@ def scenes(town, write, label):
 
 def epoch(scenes, **changes):
     settings = {"seed": 3, "epoch": 1, "batch_size": 4, "workers": 1} | changes
-    return list(batches(scenes.train, **settings))
+    return list(batches(getattr(scenes, "train", scenes), **settings))
 
 
 def same(a, b):
@@ -93,6 +93,12 @@ def test_an_image_is_changed_otherwise_in_every_epoch(scenes):
     assert not {image.tobytes() for image in first} & {image.tobytes() for image in second}
 
 
+def test_equal_images_are_changed_each_in_its_own_way(scenes):
+    entries = scenes.train.entries[:1] * 14
+    ((images, _, _),) = epoch(SceneList(entries, 64, 208), batch_size=14)
+    assert len({image.tobytes() for image in images}) == 14
+
+
 def test_of_too_many_cars_the_nearest_stay(town, write, label):
     cars = [label("Car", (10, 20, 40 + i, 60, i + 1)) for i in range(40)]
     for file in (town / "label_2").iterdir():
@@ -142,7 +148,7 @@ def test_no_thread_is_left(scenes, how):
 def test_what_a_thread_meets_reaches_the_user(scenes):
     entry = scenes.train.entries[5]._replace(read=lambda: b"no image")
     entries = (*scenes.train.entries[:5], entry, *scenes.train.entries[6:])
-    broken = type(scenes.train)(entries, 64, 208)
+    broken = SceneList(entries, 64, 208)
     with pytest.raises(DataError, match="cannot be decoded"):
         list(batches(broken, seed=0, epoch=0, batch_size=14))
     assert none_left()
