@@ -105,7 +105,12 @@ def evolve(
         for name, content in task.files().items():
             if not (out / name).exists():
                 replace(out / name, content)
-        lineage |= {"config": config, "model": dict(model.description), "status": "running"}
+        lineage |= {
+            "outputs": task.outputs,
+            "config": config,
+            "model": dict(model.description),
+            "status": "running",
+        }
         try:
             lineage["status"] = _evolve(out, lineage, world)
         except KeyboardInterrupt:

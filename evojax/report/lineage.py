@@ -15,9 +15,9 @@ def measures(lineage: Lineage) -> tuple[str, ...]:
 
 
 def survivors(lineage: Lineage) -> tuple[str, ...]:
-    """Names of the layers that count in the cluster efficiency: all but the classifier."""
+    """Names of the layers that count in the cluster efficiency: all but those of the outputs."""
     names = tuple(layer["name"] for layer in lineage["generations"][0]["layers"])
-    return names[:-1] if len(names) > 1 else names
+    return names[: -lineage.get("outputs", 1)] or names
 
 
 def smallest_within(lineage: Lineage, drop: float = 0.03) -> Record:

@@ -43,6 +43,8 @@ CAPTIONS = {
     "accuracy": "How much accuracy each size costs: up and to the right is better. Each dot is a "
     "generation.",
     "survival": "Which layers gave up their synapses, and how fast (logarithmic scale).",
+    "scenes": "Test images as the detector sees them, smaller and smaller networks from top to "
+    "bottom.",
     "kernels": "What is left of the layer that sees the image: one row a generation, one column a "
     "kernel, colours relative to the generation's largest weight.",
 }

@@ -166,11 +166,12 @@ def layers(lineage: Lineage, paper: Published | None = None) -> Table:
     ]
     if theirs and paper:
         columns.append(Column("Paper\nC-E", "paper", text.times))
+    output = "classifier" if measures(lineage) == ("accuracy",) else "output"
     rows = []
     for index, (before, after) in enumerate(zip(first["layers"], last["layers"], strict=True)):
         counts = before["name"] in counted
         efficiency = _ratio(before["clusters"], after["clusters"]) if counts else None
-        name = before["name"] if counts else f"{before['name']} (classifier)"
+        name = before["name"] if counts else f"{before['name']} ({output})"
         row = [name, before["clusters"], after["clusters"], efficiency]
         row += [before["synapses"], after["synapses"]]
         row += [_ratio(before["synapses"], after["synapses"])]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from evojax.evolution.record import Lineage, load
 from evojax.files import replace
 from evojax.report import figures, page, tables
 from evojax.report.kernels import Network, chosen
 from evojax.report.paper import published
+from evojax.report.scenes import scenes
 from evojax.report.style import DARK, LIGHT, Picture, Theme
 
 Restore = Callable[[Path, int], Network]
@@ -54,6 +58,12 @@ def _draw(run_dir: Path, lineage: Lineage, restore: Restore) -> tuple[list[page.
         left_out.append("The survival of the layers is drawn from the second generation on.")
     else:
         drawn.append(_both(lambda theme: figures.survival(lineage, theme)))
+    if lineage["dataset"].get("examples"):
+        try:
+            images = _examples(run_dir, lineage)
+            drawn.append(_both(lambda theme: scenes(lineage, images, theme)))
+        except (OSError, ValueError):
+            left_out.append("The scenes are not shown: their images are missing or damaged.")
     try:
         networks = _networks(run_dir, lineage, restore)
         drawn.append(_both(lambda theme: figures.kernels(lineage, networks, theme)))
@@ -64,6 +74,15 @@ def _draw(run_dir: Path, lineage: Lineage, restore: Restore) -> tuple[list[page.
 
 def _both(draw: Callable[[Theme], Picture]) -> page.Drawn:
     return page.Drawn(draw(LIGHT), draw(DARK))
+
+
+def _examples(run_dir: Path, lineage: Lineage) -> dict[str, np.ndarray]:
+    """The images that the run saved for its pictures."""
+    found = {}
+    for name in lineage["dataset"]["examples"]:
+        with Image.open(run_dir / "examples" / f"{name}.jpg") as image:
+            found[name] = np.asarray(image.convert("RGB"))
+    return found
 
 
 def _networks(run_dir: Path, lineage: Lineage, restore: Restore) -> dict[int, Network]:
