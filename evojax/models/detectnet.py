@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from evojax.models import layers
 
 STEM = ("conv1", "conv2_reduce", "conv2")
-INCEPTIONS = tuple(f"inception_{block}" for block in "3a 3b 4a 4b 4c 4d 4e 5a 5b".split())
+INCEPTIONS = tuple(
+    f"inception_{block}" for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+)
 BRANCHES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 WIDTHS = (
     (64, 64, 192),  # STEM, then the BRANCHES of every one of INCEPTIONS
@@ -27,11 +29,7 @@ WIDTHS = (
 )
 
 STRIDE = 16
-"""Pixels from one cell of the output to the next."""
-
-BOX_UNIT = 64.0
-"""Pixels by which the box head's numbers are multiplied: boxes reach hundreds of pixels, and its
-inputs, normalised, are of size 1."""
+"""Pixels from one cell of the output to the next, in which the box head counts."""
 
 Normalisation = Literal["batch", "response"]
 
@@ -49,7 +47,7 @@ class DetectNet(nn.Module):
     conv2. That is made for pixels minus 127: of images of deviation 1 it changes next to nothing.
 
     Deviations from the original: no dropout (0.4 before the heads; evojax's models draw no random
-    numbers), boxes are predicted in units of `BOX_UNIT` pixels, and normalised by batch the trunk's
+    numbers), the box head counts in cells of 16 pixels, and normalised by batch the trunk's
     kernels start as He et al. 2015 say, not as Caffe's Xavier. Heads compute in float32, for
     bfloat16 knows large offsets only to a pixel or two.
 
@@ -85,7 +83,7 @@ class DetectNet(nn.Module):
                 is unknown.
         """
         _check(x, self.normalisation)
-        layer = partial(_layer, self.normalisation == "batch", self.dtype, train)
+        layer = partial(convolution, self.normalisation == "batch", self.dtype, train)
         (first, reduced, second), *inceptions = self.widths
         x = layer(x, first, 7, "conv1", stride=2, pool=layers.max_pool)
         x = self._response(x)
@@ -94,28 +92,37 @@ class DetectNet(nn.Module):
         for block, widths in zip(INCEPTIONS, inceptions, strict=True):
             if block == "inception_4a":
                 x = layers.max_pool(x)
-            x = _Inception(widths, name=block)(x, layer)
+            x = Inception(widths, name=block)(x, layer)
         head = partial(
             nn.Conv, kernel_size=(1, 1), dtype=jnp.float32, kernel_init=XAVIER,
             conv_general_dilated=layers.conv,
         )  # fmt: skip
+        # Offsets reach hundreds of pixels: counted in pixels they train far more slowly.
         coverage, boxes = head(1, name="coverage")(x), head(4, name="box")(x)
-        return jnp.concatenate([nn.sigmoid(coverage), BOX_UNIT * boxes], axis=-1)
+        return jnp.concatenate([nn.sigmoid(coverage), STRIDE * boxes], axis=-1)
 
     def _response(self, x: jax.Array) -> jax.Array:
         return layers.response_norm(x) if self.normalisation == "response" else x
 
 
-class _Inception(nn.Module):
+class Inception(nn.Module):
+    """Four branches of the same image, put one after another along the channels.
+
+    Source: Szegedy et al. 2015, arXiv 1409.4842, figure 2b.
+
+    Attributes:
+        widths: channels of the `BRANCHES`.
+    """
+
     widths: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: jax.Array, layer: Callable[..., jax.Array]) -> jax.Array:
-        """Four branches of the same image, one after another along the channels.
+        """The image (N, H, W, D) of an image (N, H, W, C).
 
         Args:
             x: (N, H, W, C).
-            layer: `_layer` but for its first arguments.
+            layer: `convolution`, its settings (all before `x`) given.
         """
         one, three_reduce, three, five_reduce, five, projected = self.widths
         branches = [
@@ -127,7 +134,7 @@ class _Inception(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-def _layer(
+def convolution(
     batch: bool,
     dtype: jax.typing.DTypeLike | None,
     train: bool,
@@ -138,9 +145,18 @@ def _layer(
     stride: int = 1,
     pool: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> jax.Array:
-    """A convolution that pads half its window, normalised by batch or with a bias, and ReLU.
+    """A convolution that keeps the image's size at stride 1, and ReLU.
 
-    A max pool comes before the ReLU, which gives the same for less.
+    Args:
+        batch: whether to normalise by batch, in place of a bias.
+        dtype: what to compute in.
+        train: whether to normalise by the batch's own statistics.
+        x: (N, H, W, C).
+        channels: of the output.
+        window: its height and width, odd.
+        name: of the layer.
+        stride: of the convolution.
+        pool: a max pool, before the ReLU, which gives the same for less.
     """
     conv = nn.Conv(
         channels, (window, window), stride, padding=window // 2, use_bias=not batch, dtype=dtype,

@@ -1,11 +1,15 @@
 """Small networks of every kind of layer: ``ARCHITECTURES[name]() -> (apply, variables, input)``."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+
+from evojax.models import detectnet, layers
 
 IMAGE = (2, 8, 8, 3)
 ARCHITECTURES = {}
@@ -185,6 +189,29 @@ def concatenation():
         return head(nn.relu(nn.Conv(5, (3, 3))(both)))
 
     return linen(forward)
+
+
+def inception(normalisation):
+    """Where the stem of a DetectNet ends, and a block."""
+
+    def forward(x):
+        layer = partial(detectnet.convolution, normalisation == "batch", None, False)
+        x = layer(x, 6, 3, "conv2")
+        if normalisation == "response":
+            x = layers.response_norm(x)
+        return nn.Conv(2, (1, 1))(detectnet.Inception((3, 4, 3, 2, 3, 2))(x, layer))
+
+    return linen(forward, (2, 4, 6, 3))
+
+
+@architecture
+def inception_normalised_by_batch():
+    return inception("batch")
+
+
+@architecture
+def inception_normalised_by_response():
+    return inception("response")
 
 
 @architecture

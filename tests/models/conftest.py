@@ -19,10 +19,11 @@ def convolve(x, kernel, bias=0.0, pad=0, stride=1):
 
 
 def pool(x, reduce):
-    size = -(-(x.shape[1] - 3) // 2) + 1  # Caffe's ceil mode; NumPy cuts the last window short
+    # Caffe's ceil mode; NumPy cuts the last window short
+    height, width = (-(-(size - 3) // 2) + 1 for size in x.shape[1:3])
     rows = [
-        [reduce(x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3], axis=(1, 2)) for j in range(size)]
-        for i in range(size)
+        [reduce(x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3], axis=(1, 2)) for j in range(width)]
+        for i in range(height)
     ]
     return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
 

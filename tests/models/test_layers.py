@@ -40,6 +40,7 @@ def assert_same_with_gradients(ours, theirs, *args):
         ((3, 3), (1, 1), (1, 1), ((1, 1), (2, 0))),  # padding larger than the window
         ((4, 4), (4, 4), (1, 1), "VALID"),  # one window: a matrix product
         ((4, 4), (4, 4), (1, 1), ((1, 0), (0, 0))),
+        ((5, 4), (1, 1), (1, 1), "SAME"),  # every pixel by itself: a matrix product
     ],
 )
 def test_conv_agrees_with_lax_and_its_gradients(size, kernel, strides, padding):
@@ -119,6 +120,48 @@ def test_max_pool_gives_the_gradient_of_ties_to_the_first():
     np.testing.assert_array_equal(
         gradient[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     )
+
+
+def reference_same(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
+
+
+@pytest.mark.parametrize("size", [(7, 5), (1, 4)])
+def test_max_pool_same_agrees_with_reduce_window_and_its_gradients(size):
+    x = normal(0, 2, *size, 3)
+    assert_same_with_gradients(jax.vmap(layers.max_pool_same), jax.vmap(reference_same), x[None])
+    assert layers.max_pool_same(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_max_pool_same_gives_the_gradient_of_ties_to_the_first():
+    # Of the windows of a constant image the first pixel is above to the left, or at the edge.
+    gradient = jax.jit(jax.grad(lambda x: layers.max_pool_same(x).sum()))(jnp.zeros((1, 4, 3, 1)))
+    np.testing.assert_array_equal(
+        gradient[0, :, :, 0], [[4, 2, 0], [2, 1, 0], [2, 1, 0], [0, 0, 0]]
+    )
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 3)])
+def test_max_pool_same_keeps_what_is_not_a_number(place):
+    x = normal(0, 1, 5, 5, 1).at[0, *place, 0].set(jnp.nan)
+    found, vjp = jax.vjp(layers.max_pool_same, x)
+    np.testing.assert_array_equal(jnp.isnan(found), jnp.isnan(reference_same(x)))
+    (gradient,) = vjp(jnp.ones_like(found))  # Every window's goes to one pixel, NaN or not.
+    assert float(gradient.sum()) == found.size
+    assert float(gradient[0, *place, 0]) == float(jnp.isnan(found).sum())
+
+
+def test_response_norm_by_hand():
+    x = 100 * normal(0, 2, 3, 1, 7)
+    found = np.asarray(layers.response_norm(x))
+    for c in range(7):
+        squares = np.sum(np.float64(x[..., max(c - 2, 0) : c + 3]) ** 2, -1)
+        by_hand = np.float64(x[..., c]) / (1 + 1e-4 * squares / 5) ** 0.75
+        np.testing.assert_allclose(found[..., c], by_hand, rtol=1e-5)
+    assert np.max(np.abs(found - x)) > 10
+    low = layers.response_norm(x.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(low), found, rtol=0.02, atol=0.5)
 
 
 def test_max_pool_of_negative_images_sees_no_zero_beyond_the_edge():
