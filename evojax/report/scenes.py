@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +89,7 @@ def _boxes(
     axes: Axes,
     boxes: Sequence[Sequence[float]],
     color: str,
-    line: Any,
+    line: str | tuple,
     width: float,
 ) -> None:
     for left, top, right, bottom in boxes:

@@ -1,0 +1,150 @@
+"""A small detector evolves on scenes in which every car is a red rectangle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evojax import report
+from evojax.data.kitti import load_kitti
+from evojax.evolution import RunFolderError, Settings, evolve, read_lineage
+from evojax.evolution.detection import Service, detection
+from evojax.learning import NonFiniteLoss, Recipe, linen, population_mesh
+from tests.data.kitti.conftest import add, line, picture
+
+HEIGHT, WIDTH = 64, 208
+SCALE = 1248 // WIDTH
+
+
+class Small(nn.Module):
+    """Four convolutions to a stride of 16, and two heads."""
+
+    outputs: int = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns a grid (N, H/16, W/16, 5) of images (N, H, W, 3)."""
+        x = x / 64
+        for number, channels in enumerate((8, 16, 24, 24)):
+            x = nn.Conv(channels, (3, 3), 2, use_bias=False, name=f"conv{number}")(x)
+            x = nn.relu(nn.BatchNorm(not train, momentum=0.8, name=f"norm{number}")(x))
+        x = nn.relu(nn.Conv(32, (3, 5), name="wide")(x))
+        coverage = nn.sigmoid(nn.Conv(1, (1, 1), name="coverage")(x))
+        return jnp.concatenate([coverage, 16 * nn.Conv(self.outputs, (1, 1), name="box")(x)], -1)
+
+
+def settings(**changes) -> Settings:
+    recipe = {"learning_rate": 1e-2, "batch_size": 2, **changes.pop("recipe", {})}
+    fields = {"generations": 2, "epochs": (60, 30), "max_drop": 100.0, "sizes": (1.5,)} | changes
+    return Settings(recipe=Recipe(**recipe), **fields)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight training and four test scenes, of a large and a small car each."""
+    root = tmp_path_factory.mktemp("data") / "street"
+    random = np.random.default_rng(0)
+    for number in range(12):
+        left, right = (int(place) for place in random.integers((0, 640), (300, 900)))
+        cars = ((left, 60, left + 300, 240, 8.0), (right, 120, right + 200, 250, 30.0))
+        labels = "\n".join(line("Car", car) for car in cars)
+        add(root, f"{number:06d}", image=picture((375, 1242), cars), labels=labels)
+    for part, numbers in (("train", range(8)), ("test", range(8, 12))):
+        (root / f"{part}.txt").write_text("".join(f"{n:06d}\n" for n in numbers))
+    return root
+
+
+@pytest.fixture(scope="module")
+def scenes(street: Path):
+    return load_kitti(f"kitti:{street}", height=HEIGHT, width=WIDTH)
+
+
+@pytest.fixture(scope="module")
+def task(scenes):
+    return detection(scenes, Service(None, workers=1))
+
+
+@pytest.fixture(scope="module")
+def run(task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "street"
+    evolve(
+        settings(litter=2, holdout=0.25), linen(Small()), task, out, experiment="kitti_detectnet"
+    )
+    return out
+
+
+def test_the_whole_chain_learns(run: Path) -> None:
+    for record in read_lineage(run)["generations"]:
+        assert min(record["train_precision"], record["train_recall"]) > 0.9
+        assert min(record["precision"], record["recall"]) > 0.2
+        assert 0 < record["holdout_f1"] <= 1
+        assert record["waited_seconds"] > 0
+
+
+def test_the_record_tells_of_scenes_and_both_heads(run: Path, scenes) -> None:
+    lineage = read_lineage(run)
+    ancestor, offspring = lineage["generations"]
+    assert ancestor["cluster_efficiency"] == 1.0
+    assert offspring["architectural_efficiency"] >= 1.5
+    counted = offspring["layers"][:-2]
+    assert [layer["name"] for layer in offspring["layers"][-2:]] == ["coverage", "box"]
+    mean = sum(layer["cluster_efficiency"] for layer in counted) / len(counted)
+    assert offspring["cluster_efficiency"] == pytest.approx(mean)
+    data = lineage["dataset"]
+    assert (data["name"], data["train"], data["holdout"], data["test"]) == ("street", 6, 2, 4)
+    assert data["cars"] == {"train": 12, "test": 8}
+    assert data["identity"] == scenes.identity
+    assert lineage["config"]["data.height"] == HEIGHT
+    assert set(offspring["detections"]) == set(data["examples"])
+    (_, boxes), *_ = data["examples"].items()
+    assert np.ptp(np.array(boxes)[:, 2] - np.array(boxes)[:, 0]) == pytest.approx(
+        100 / SCALE, abs=0.2
+    )
+
+
+def test_a_report_shows_the_scenes(run: Path) -> None:
+    page = report.write(run).read_text()
+    assert (run / "figures" / "scenes.png").exists()
+    assert "box (output)" in page and "coverage (output)" in page
+    assert "2 test images with 4 labelled cars" in page
+    image = next((run / "examples").iterdir())
+    content = image.read_bytes()
+    image.unlink()
+    assert "The scenes are not shown" in report.write(run).read_text()
+    image.write_bytes(content)
+
+
+def test_a_run_that_goes_on_is_the_same_to_the_bit(task, scenes, tmp_path: Path) -> None:
+    model, short = linen(Small()), {"epochs": (2, 1), "holdout": 0.25}
+    both = evolve(settings(**short), model, task, tmp_path / "both")
+    evolve(settings(**short, generations=1), model, task, tmp_path / "parts")
+    more = detection(scenes, Service(None, workers=3))
+    parts = evolve(settings(**short), model, more, tmp_path / "parts")
+    for one, other in zip(both["generations"], parts["generations"], strict=True):
+        assert one["crc32"] == other["crc32"]
+        assert one["detections"] == other["detections"]
+    with pytest.raises(RunFolderError, match="data.augmentation"):
+        evolve(settings(**short), model, detection(scenes), tmp_path / "both")
+
+
+def test_what_does_not_fit_is_told_before_any_work(task, tmp_path: Path) -> None:
+    out, model = tmp_path / "run", linen(Small())
+    with pytest.raises(ValueError, match="recipe.flip must be 0 for a detector"):
+        evolve(settings(recipe={"flip": True}), model, task, out)
+    with pytest.raises(ValueError, match=r"expected \(1, 4, 13, 5\)"):
+        evolve(settings(), linen(Small(outputs=3)), task, out)
+    with pytest.raises(ValueError, match="--devices 1"):
+        evolve(settings(), model, task, out, mesh=population_mesh(1))
+    with pytest.raises(ValueError, match="holdout is 0.95 of 8 training scenes"):
+        evolve(settings(holdout=0.95), model, task, out)
+    assert not out.exists()
+
+
+def test_a_training_that_breaks_down_is_told(task, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLoss, match="in epoch 1 of 60"):
+        evolve(settings(recipe={"learning_rate": 1e30}), linen(Small()), task, tmp_path / "run")
