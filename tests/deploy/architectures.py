@@ -196,10 +196,10 @@ def inception(normalisation):
 
     def forward(x):
         layer = partial(detectnet.convolution, normalisation == "batch", None, False)
-        x = layer(x, 6, 3, "conv2")
+        x = layer(x, 8, 3, "conv2")
         if normalisation == "response":
             x = layers.response_norm(x)
-        return nn.Conv(2, (1, 1))(detectnet.Inception((3, 4, 3, 2, 3, 2))(x, layer))
+        return nn.Conv(2, (1, 1))(detectnet.Inception((4, 6, 5, 5, 5, 4))(x, layer))
 
     return linen(forward, (2, 4, 6, 3))
 
