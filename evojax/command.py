@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import flax.linen as nn
+import jax
 import tyro
+from jax.sharding import Mesh
 from rich.console import Console
 
 from evojax import report, study
@@ -18,6 +20,7 @@ from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, Settings, evolve
 from evojax.evolution.lineage import check_folder
 from evojax.evolution.task import Task
+from evojax.hosts import ALONE, HostError, Hosts, Joining, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
 from evojax.report.paper import published
@@ -33,7 +36,9 @@ class Options:
         subset: share of the training images to use, in (0, 1]; the test set stays whole.
         manual_dir: folder with the original archives, where they cannot be fetched.
         data_dir: where tensorflow-datasets keeps prepared data.
-        devices: over how many devices a generation's networks are spread.
+        devices: over how many devices a generation's networks are spread; by default one, or all
+            of all processes where there are several.
+        hosts: how several processes, on one host or many, find each other.
         settings: everything that decides the lineage.
     """
 
@@ -43,7 +48,8 @@ class Options:
     subset: float = 1.0
     manual_dir: str | None = None
     data_dir: str | None = None
-    devices: int = 1
+    devices: int | None = None
+    hosts: Annotated[Joining, tyro.conf.OmitArgPrefixes] = Joining()
 
 
 def run(
@@ -76,6 +82,7 @@ def run(
     return run_task(experiment, classified, defaults, description)
 
 
+@leaving
 def run_task(
     experiment: str,
     prepare: Callable[[Any], tuple[Model, Dataset | Task]],
@@ -94,7 +101,7 @@ def run_task(
         The process's exit status: 0, 2 for bad input, 1 where the run could not go on, 130 where
         it was interrupted.
     """
-    out = None
+    out, hosts = None, ALONE
     try:
         options = tyro.cli(
             type(defaults),
@@ -103,17 +110,21 @@ def run_task(
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
         )
         settings = options.settings
-        mesh = None if options.devices == 1 else population_mesh(options.devices)
-        check_folder(options.out)  # Before data are fetched and prepared, which may take long.
-        model, task = prepare(options)
+        hosts = join(options.hosts)
+        mesh = _mesh(options.devices, hosts)
+        with hosts.together():
+            if hosts.leads:  # Before data are fetched and prepared, which may take long.
+                check_folder(options.out)
+        model, task = hosts.in_turn(lambda: prepare(options))
         out = options.out
         with report.progress() as watch:
             lineage = evolve(
                 settings, model, task, options.out,
                 experiment=experiment, command=study.command(), watch=watch, mesh=mesh,
             )  # fmt: skip
-        page = report.write(options.out)
-    except (CheckpointError, NonFiniteLoss) as error:
+        with hosts.together(OSError):
+            page = report.write(options.out) if hosts.leads else None
+    except (CheckpointError, NonFiniteLoss, HostError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -132,13 +143,27 @@ def run_task(
             f"again:\n  {study.command()}",
             file=sys.stderr,
         )
-        _report_so_far(out)
+        _report_so_far(out if hosts.leads else None)
         return 130
+    if not hosts.leads:
+        return 0
     console = Console()
     console.print(tables.generations(lineage).rich())
     console.print(tables.layers(lineage, published(experiment)).rich())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
     return 0
+
+
+def _mesh(devices: int | None, hosts: Hosts) -> Mesh | None:
+    """The devices that are asked for; none where one network trains after another."""
+    if not hosts.several:
+        return None if devices in (None, 1) else population_mesh(devices)
+    if devices not in (None, jax.device_count()):
+        raise ValueError(
+            f"devices must be left out with several processes, which have {jax.device_count()} and "
+            f"train on all of them; got {devices}"
+        )
+    return population_mesh(jax.device_count())
 
 
 def _report_so_far(out: Path | None) -> None:

@@ -71,8 +71,11 @@ def _trained(
     settings, count = world.settings, len(keys)
     epochs = settings.epochs_of(number)
     together = world.trial.together
-    at_once = 1 if together is None or count == 1 else together.at_once
-    train = _alone if together is None or count == 1 else partial(_together, together)
+    # A single network trains as one of several where processes are to see the same come out.
+    if together is None or (count == 1 and not world.hosts.several):
+        at_once, train = 1, _alone
+    else:
+        at_once, train = world.hosts.agreed(together.at_once), partial(_together, together)
     everyone: list[Candidate] = []
     while chunk := list(itertools.islice(born, at_once)):
         if not everyone:
@@ -139,6 +142,7 @@ def _together(
             on_epoch(index, number, epoch)
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one.network for one in born))
+    stacked = world.hosts.agreed_arrays(stacked)
     networks = together.train(jnp.stack(list(keys)), stacked, epochs, each_on_epoch)
     nothing: list[float | None] = [None] * len(born)
     fitness = nothing if together.fitness is None else together.fitness(networks)

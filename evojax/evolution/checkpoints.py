@@ -54,7 +54,7 @@ def save(run: str | os.PathLike[str], generation: int, network: Network, member:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _require_room(partial, tree)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(partial / "network", tree)
         arrays = _manifest(tree)
         manifest = {**arrays, "files": _checksums(partial / "network")}
@@ -68,6 +68,15 @@ def save(run: str | os.PathLike[str], generation: int, network: Network, member:
             "before it are intact; make room or grant access, and run the same command again."
         ) from error
     return _fingerprint(arrays)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Orbax for this process alone: where there are others, they are not waited for here."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _require_ours(place: Path) -> None:
@@ -118,7 +127,7 @@ def restore(
             path: jax.ShapeDtypeStruct(tuple(entry["shape"]), np.dtype(entry["dtype"]))
             for path, entry in manifest.items()
         }
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             saved = checkpointer.restore(place / "network", _nest(target))
         tree = jax.tree.map(np.asarray, saved)
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from evojax.evolution.events import (
     Watch,
 )
 from evojax.evolution.lineage import (
+    check_alike,
     configuration,
     entry,
     holds_run,
@@ -40,6 +42,7 @@ from evojax.evolution.task import Task
 from evojax.evolution.world import World, census_of, compacted_cost, make_world
 from evojax.files import replace
 from evojax.genetics.census import similarity
+from evojax.hosts import hosts_of
 from evojax.learning import Model, Network, NonFiniteLoss
 
 
@@ -72,7 +75,9 @@ def evolve(
         watch: called with each `Event`.
         mesh: of devices over which a generation's networks are spread, as many at once as fit
             (`evojax.learning.population_mesh`); by default they train one after another on one
-            device. Which, changes no bit of the lineage, unless batches are split as well.
+            device. Which, changes no bit of the lineage, unless batches are split as well. Where
+            devices of other processes are among them, all processes call this alike; process 0
+            reads and writes the folder, and it alone is watched.
 
     Returns:
         The lineage, as in lineage.json. Its `status` says why it ended.
@@ -84,52 +89,69 @@ def evolve(
         NonFiniteLoss: if the ancestor's training breaks down; where every offspring's does, or
             parents share no synapses in some layer, the lineage ends with its last generation.
     """
-    out = Path(out)
+    out, hosts = Path(out), hosts_of(mesh)
+    watch = watch if hosts.leads else lambda event: None
     task = dataset if isinstance(dataset, Task) else classification(dataset)
-    config = configuration(settings, experiment, task.name) | task.config
-    task.check(model)
-    watch(RunStarted(task.memory(settings, model, mesh)))
-    about = task.record(settings)
-    # The folder of another run is refused before any work; a new one is made after all checks.
-    world = None if holds_run(out) else make_world(settings, model, task, watch, mesh)
-    with open_run(out, config, about) as lineage:
-        if world is None:
-            world = make_world(settings, model, task, watch, mesh)
-        if lineage is None:
-            command = command or " ".join(sys.argv)
-            lineage = new_lineage(experiment, command, settings, config, about)
-        elif _status(settings, lineage) is None:
-            watch(RunContinued(len(lineage["generations"]), str(out)))
-        if _status(settings, lineage) is None:
-            note_surroundings(lineage)
-        for name, content in task.files().items():
-            if not (out / name).exists():
-                replace(out / name, content)
-        lineage |= {
-            "outputs": task.outputs,
-            "config": config,
-            "model": dict(model.description),
-            "status": "running",
-        }
+    with hosts.together():
+        config = configuration(settings, experiment, task.name) | task.config
+        task.check(model)
+        watch(RunStarted(task.memory(settings, model, mesh)))
+        about = task.record(settings)
+        # The folder of another run is refused before any work; a new one is made after all checks.
+        begun = hosts.leads and holds_run(out)
+        world = None if begun else make_world(settings, model, task, watch, mesh)
+    everything = config | {f"dataset.{name}": value for name, value in about.items()}
+    first = hosts.agreed(everything)
+    with ExitStack() as run:
+        with hosts.together():
+            check_alike(first, everything)
+            lineage = run.enter_context(open_run(out, config, about)) if hosts.leads else None
+            if world is None:
+                world = make_world(settings, model, task, watch, mesh)
+            if lineage is None:
+                command = command or " ".join(sys.argv)
+                lineage = new_lineage(experiment, command, settings, config, about)
+            elif _status(settings, lineage) is None:
+                watch(RunContinued(len(lineage["generations"]), str(out)))
+            if _status(settings, lineage) is None:
+                note_surroundings(lineage)
+            lineage |= {
+                "outputs": task.outputs,
+                "config": config,
+                "model": dict(model.description),
+                "status": "running",
+            }
+            _add_files(out, task.files() if hosts.leads else {})
+        lineage = hosts.agreed(lineage)
         try:
             lineage["status"] = _evolve(out, lineage, world)
         except KeyboardInterrupt:
-            if lineage["generations"]:
+            if hosts.leads and lineage["generations"]:
                 lineage["status"] = f"interrupted after generation {len(lineage['generations'])}"
                 write_lineage(out, lineage)
             raise
-        write_lineage(out, lineage)
+        _write(out, lineage, world)
     watch(RunFinished(lineage["status"], str(out)))
     return lineage
 
 
+def _add_files(out: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        if not (out / name).exists():
+            replace(out / name, content)
+
+
 def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
     """Adds generations to the lineage until it ends, and says why."""
-    population = _last(out, lineage, world)
+    hosts = world.hosts
+    with hosts.together(checkpoints.CheckpointError):
+        population = _last(out, lineage, world)
+    population = hosts.agreed_arrays(population)
     while (status := _status(world.settings, lineage)) is None:
         number = len(lineage["generations"]) + 1
         try:
-            population, record = _generation(number, population, world)
+            with hosts.working():
+                population, record = _generation(number, population, world)
         except (NonFiniteLoss, NothingShared) as error:
             if not population:
                 raise
@@ -137,11 +159,20 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             lineage["broken"] = _terms(world.settings, number) | {"status": status}
             return status
         lineage.pop("broken", None)
-        _save(out, number, population, record)
-        lineage["generations"].append(record)
-        write_lineage(out, lineage)
+        with hosts.together(checkpoints.CheckpointError):
+            if hosts.leads:
+                _save(out, number, population, record)
+        # Its measures, too, are process 0's: they decide whether the lineage goes on.
+        lineage["generations"].append(hosts.agreed(record))
+        _write(out, lineage, world)
         world.watch(GenerationFinished(record))
     return status
+
+
+def _write(out: Path, lineage: dict[str, Any], world: World) -> None:
+    with world.hosts.together(OSError):
+        if world.hosts.leads:
+            write_lineage(out, lineage)
 
 
 def _save(out: Path, number: int, population: Sequence[Network], record: dict[str, Any]) -> None:
@@ -154,10 +185,15 @@ def _save(out: Path, number: int, population: Sequence[Network], record: dict[st
 
 
 def _last(out: Path, lineage: dict[str, Any], world: World) -> list[Network]:
-    """The saved networks of the last generation, the fittest first; none before the first."""
+    """The saved networks of the last generation, the fittest first; none before the first.
+
+    Where another process reads them, only their shapes.
+    """
     if not lineage["generations"]:
         return []
     record = lineage["generations"][-1]
+    if not world.hosts.leads:
+        return [world.blank] * len(members_of(record))
     number = record["generation"]
     population = []
     for place, noted in enumerate([record, *members_of(record)[1:]]):

@@ -191,6 +191,27 @@ def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
         )
 
 
+def check_alike(first: dict[str, Any], own: dict[str, Any]) -> None:
+    """Checks that a process does the same run as process 0.
+
+    Args:
+        first: that one's configuration and what it knows of its images.
+        own: likewise, of this process.
+
+    Raises:
+        ValueError: naming the fields that differ.
+    """
+    if changes := _changes(first, own):
+        listed = ", ".join(
+            f"{name}: {_told(there)} there, {_told(here)} here"
+            for name, (there, here) in changes.items()
+        )
+        raise ValueError(
+            f"process 0 has another configuration or other data ({listed}): expected the same "
+            "flags and the same data everywhere"
+        )
+
+
 def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields that differ, with both values."""
     names = sorted(there.keys() | now.keys())
@@ -268,6 +289,7 @@ def surroundings() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "device_count": jax.device_count(),
+        **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
         "cpus": os.cpu_count(),
         "git": _commit(),
     }

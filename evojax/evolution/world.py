@@ -26,6 +26,7 @@ from evojax.genetics import (
     living,
 )
 from evojax.genetics.channels import living_channels, spent
+from evojax.hosts import Hosts, hosts_of
 from evojax.learning import Layer, Model, Network
 from evojax.learning.network import PyTree, Shape
 
@@ -52,6 +53,7 @@ class World(NamedTuple):
         channels: of the model, where they are clusters.
         efficiency: from masks to their architectural efficiency, or in the settings' currency.
         watch: called with each event.
+        hosts: the processes that do this together.
     """
 
     settings: Settings
@@ -70,6 +72,7 @@ class World(NamedTuple):
     channels: Channels | None
     efficiency: Callable[[PyTree], float]
     watch: Watch
+    hosts: Hosts
 
 
 def make_world(
@@ -95,6 +98,12 @@ def make_world(
     synthesis = settings.synthesis(norms, found)
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
+    trial, hosts = task.prepare(settings, model, mesh), hosts_of(mesh)
+    if hosts.several and trial.together is None:
+        raise ValueError(
+            "several processes were asked for, but networks that learn this train one after "
+            "another: run it in one process"
+        )
     return World(
         settings=settings,
         model=model,
@@ -105,13 +114,14 @@ def make_world(
         synthesis=synthesis,
         plan=plan,
         blank=blank,
-        trial=task.prepare(settings, model, mesh),
+        trial=trial,
         sweep=sweeper(model, plan, shape) if settings.sweep else lambda network: network.masks,
         draws=_draws(settings, synthesis),
         front=_front(settings, model, shape, rule, plan),
         channels=found,
         efficiency=_efficiency(settings, plan, blank.masks, found),
         watch=watch,
+        hosts=hosts,
     )
 
 

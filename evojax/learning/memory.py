@@ -97,7 +97,7 @@ def check_room(memory: Memory) -> Memory:
 
 def available() -> int | None:
     """Memory of the default device in bytes, ``None`` where that cannot be told."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None and device.platform == "cpu" and hasattr(os, "sysconf"):
         limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
