@@ -33,7 +33,7 @@ WORDS = 2000
 """Bytes of an error that the other processes are told."""
 ROOM = 4096
 """Least size of a message in bytes: of few sizes, few programs are compiled."""
-FAREWELL = 5.0
+FAREWELL = 3.0
 """Seconds that a process which failed waits for the others to end as well."""
 
 

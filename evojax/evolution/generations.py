@@ -102,9 +102,10 @@ def evolve(
         world = None if begun else make_world(settings, model, task, watch, mesh)
     everything = config | {f"dataset.{name}": value for name, value in about.items()}
     first = hosts.agreed(everything)
+    with hosts.together():
+        check_alike(first, everything)
     with ExitStack() as run:
         with hosts.together():
-            check_alike(first, everything)
             lineage = run.enter_context(open_run(out, config, about)) if hosts.leads else None
             if world is None:
                 world = make_world(settings, model, task, watch, mesh)
