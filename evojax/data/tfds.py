@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -56,17 +56,8 @@ def load_tfds(
       DataError: where the set is unknown, is not for image classification or lacks a split, a
         package or an archive is missing, or what lies in ``data_dir`` is damaged.
     """
-    archives = _folder("manual_dir", manual_dir)
-    if archives is not None and not archives.is_dir():
-        raise DataError(f"manual_dir is {manual_dir!r}, which is not a folder.")
-    root = _folder("data_dir", data_dir)
-    tfds = _require()
-    with _quiet(tfds):
-        builder = _builder(tfds, name, root)
+    with prepared(name, manual_dir, data_dir, _features) as (tfds, builder):
         image, label, classes = _features(tfds, name, builder)
-        if not builder.is_prepared():
-            prepare(name, builder, archives)
-            builder = _builder(tfds, name, root)
         absent = [split for split in SPLITS if split not in builder.info.splits]
         if absent:
             raise DataError(
@@ -76,6 +67,41 @@ def load_tfds(
             )
         train, test = (_read(tfds, builder, split, image, label, size) for split in SPLITS)
     return Dataset(name, classes, train, test)
+
+
+@contextlib.contextmanager
+def prepared(
+    name: str,
+    manual_dir: str | None,
+    data_dir: str | None,
+    check: Callable[[ModuleType, str, Any], object] = lambda tfds, name, builder: None,
+) -> Iterator[tuple[ModuleType, "tensorflow_datasets.core.DatasetBuilder"]]:
+    """A set's builder, the set prepared if it was not, and tensorflow-datasets silent meanwhile.
+
+    Args:
+      name: as in the catalogue.
+      manual_dir: as in `load_tfds`.
+      data_dir: likewise.
+      check: ``(tfds, name, builder)``, refuses a set by a DataError before it is prepared.
+
+    Yields:
+      The module tensorflow_datasets, and the builder.
+
+    Raises:
+      DataError: as `load_tfds`.
+    """
+    archives = _folder("manual_dir", manual_dir)
+    if archives is not None and not archives.is_dir():
+        raise DataError(f"manual_dir is {manual_dir!r}, which is not a folder.")
+    root = _folder("data_dir", data_dir)
+    tfds = _require()
+    with _quiet(tfds):
+        builder = _builder(tfds, name, root)
+        check(tfds, name, builder)
+        if not builder.is_prepared():
+            prepare(name, builder, archives)
+            builder = _builder(tfds, name, root)
+        yield tfds, builder
 
 
 def _folder(what: str, folder: str | None) -> Path | None:

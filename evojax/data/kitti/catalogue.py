@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from evojax.data.dataset import DataError
-from evojax.data.kitti.labels import KINDS, SceneError, check_box, far_to_near
+from evojax.data.kitti.labels import KINDS, SceneError, check_box, nearest_last
 from evojax.data.kitti.scenes import Entry, Options, Scenes, check_shape, finish
 from evojax.data.kitti.split import IMAGES, labelled, split
-from evojax.data.tfds import _builder, _folder, _quiet, _require
-from evojax.data.tfds_prepare import INSTALL, first_paragraph, prepare
+from evojax.data.tfds import prepared
+from evojax.data.tfds_prepare import INSTALL, first_paragraph
 from evojax.detection.boxes import Objects
 
 if TYPE_CHECKING:
@@ -48,16 +48,7 @@ def read_tfds(
       DataError: where a package or an archive is missing, or what lies in `data_dir` is damaged,
         incomplete or in a format without random access.
     """
-    archives = _folder("manual_dir", manual_dir)
-    if archives is not None and not archives.is_dir():
-        raise DataError(f"manual_dir is {manual_dir!r}, which is not a folder.")
-    root = _folder("data_dir", data_dir)
-    tfds = _require()
-    with _quiet(tfds):
-        builder = _builder(tfds, "kitti", root)
-        if not builder.is_prepared():
-            prepare("kitti", builder, archives)
-            builder = _builder(tfds, "kitti", root)
+    with prepared("kitti", manual_dir, data_dir) as (tfds, builder):
         found: dict[str, Entry | SceneError] = {}
         for name, source in _sources(tfds, builder).items():
             _read(builder, name, source, found)
@@ -157,7 +148,7 @@ def _objects(stored: dict[str, Any], kinds: list[str], shape: tuple[int, int]) -
     height, width = shape
     low, left, high, right = np.asarray(stored["bbox"], np.float64).reshape(-1, 4).T
     boxes = [left * width, (1 - high) * height, right * width, (1 - low) * height]
-    return far_to_near(
+    return nearest_last(
         Objects(
             np.array([kinds[number] for number in stored["type"]], np.str_),
             np.stack(boxes, 1).round(2).astype(np.float32),

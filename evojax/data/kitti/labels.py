@@ -68,7 +68,7 @@ def parse_labels(text: str, file: str, shape: tuple[int, int]) -> Objects:
             kinds.append(kind)
             rows.append(row)
     table = np.array(rows, np.float64).reshape(-1, _COLUMNS - 1)
-    return far_to_near(
+    return nearest_last(
         Objects(
             np.array(kinds, np.str_),
             table[:, 3:7].astype(np.float32),
@@ -79,7 +79,7 @@ def parse_labels(text: str, file: str, shape: tuple[int, int]) -> Objects:
     )
 
 
-def far_to_near(objects: Objects) -> Objects:
+def nearest_last(objects: Objects) -> Objects:
     """The same objects, the nearest last; equally far ones stay in their order."""
     order = np.argsort(-objects.distance, kind="stable")
     return Objects(*(x[order] for x in objects))
