@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -50,7 +51,8 @@ TRAINING_SAMPLE = 100
 EXAMPLES = 2
 
 
-class Service(NamedTuple):
+@dataclass(frozen=True)
+class Service:
     """How scenes are served.
 
     Attributes:
@@ -60,6 +62,11 @@ class Service(NamedTuple):
 
     augmentation: Augmentation | None = ORIGINAL
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        """Checks the number of threads."""
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1; got {self.workers}")
 
 
 SERVICE = Service()

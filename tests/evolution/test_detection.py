@@ -143,6 +143,8 @@ def test_what_does_not_fit_is_told_before_any_work(task, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="holdout is 0.95 of 8 training scenes"):
         evolve(settings(holdout=0.95), model, task, out)
     assert not out.exists()
+    with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
+        Service(workers=0)
 
 
 def test_a_training_that_breaks_down_is_told(task, tmp_path: Path) -> None:
