@@ -181,12 +181,8 @@ def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:
 
 def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
     if changes:
-        listed = ", ".join(
-            f"{name}: {_told(there)} there, {_told(now)} now"
-            for name, (there, now) in changes.items()
-        )
         raise RunFolderError(
-            f"--out {out} holds a run of another configuration ({listed}). Name another folder, or "
+            f"--out {out} holds a run of another configuration ({_listed(changes)}). Name another folder, or "
             "run with the settings in its config.json."
         )
 
@@ -202,13 +198,9 @@ def check_alike(first: dict[str, Any], own: dict[str, Any]) -> None:
         ValueError: naming the fields that differ.
     """
     if changes := _changes(first, own):
-        listed = ", ".join(
-            f"{name}: {_told(there)} there, {_told(here)} here"
-            for name, (there, here) in changes.items()
-        )
         raise ValueError(
-            f"process 0 has another configuration or other data ({listed}): expected the same "
-            "flags and the same data everywhere"
+            f"process 0 has another configuration or other data ({_listed(changes)}): expected the "
+            "same flags and the same data everywhere"
         )
 
 
@@ -220,6 +212,12 @@ def _changes(there: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any,
         for n in names
         if there.get(n, ABSENT) != now.get(n, ABSENT)
     }
+
+
+def _listed(changes: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(
+        f"{name}: {_told(there)} there, {_told(now)} now" for name, (there, now) in changes.items()
+    )
 
 
 def _told(value: object) -> str:
