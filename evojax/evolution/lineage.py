@@ -182,8 +182,8 @@ def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:
 def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
     if changes:
         raise RunFolderError(
-            f"--out {out} holds a run of another configuration ({_listed(changes)}). Name another folder, or "
-            "run with the settings in its config.json."
+            f"--out {out} holds a run of another configuration ({_listed(changes)}). Name another "
+            "folder, or run with the settings in its config.json."
         )
 
 
