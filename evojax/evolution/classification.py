@@ -15,8 +15,7 @@ from jax.sharding import Mesh
 from evojax.data import Dataset
 from evojax.data.dataset import stratified
 from evojax.evolution.settings import Settings
-from evojax.evolution.task import Task, Together, Trial
-from evojax.genetics.trees import flatten
+from evojax.evolution.task import Task, Together, Trial, check_outputs
 from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
 from evojax.learning.memory import available, check_room, training_memory
@@ -39,30 +38,11 @@ def classification(dataset: Dataset) -> Task:
 
 
 def _check(dataset: Dataset, model: Model) -> None:
-    """Checks that a model can be trained on a data set, before anything is allocated.
-
-    Raises:
-        ValueError: if it has something else than floating-point parameters, or gives something
-            else than one logit a class.
-    """
-    shape = dataset.train.images.shape[1:]
-    params, batch_stats = model.shapes(shape)
-    for path, leaf in flatten(params)[0].items():
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(
-                f"the parameter {path} is {leaf.dtype}, which cannot be trained: expected floating "
-                "point. Make it a constant of the model."
-            )
-    logits = jax.eval_shape(
-        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0], params, batch_stats
+    why = (
+        f"a logit for each of the {dataset.classes} classes of {dataset.name}. Make the model with "
+        f"classes={dataset.classes}."
     )
-    given = getattr(logits, "shape", f"none (a {type(logits).__name__})")
-    if given != (1, dataset.classes):
-        raise ValueError(
-            f"the model gives logits of shape {given} for one image, but {dataset.name} has "
-            f"{dataset.classes} classes: expected (1, {dataset.classes}). Make the model with "
-            f"classes={dataset.classes}."
-        )
+    check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
 
 
 def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:

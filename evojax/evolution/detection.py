@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
@@ -35,12 +35,12 @@ from evojax.detection import (
     whole,
 )
 from evojax.evolution.settings import Settings
-from evojax.evolution.task import Task, Trial
+from evojax.evolution.task import Task, Trial, check_outputs
 from evojax.learning import Memory, Model, Network, Recipe
 from evojax.learning.detector import Detector, Stream, detector
 from evojax.learning.memory import check_room, training_memory
 
-FULL_WIDTH = 1248
+CELL, FULL_WIDTH = 16, 1248
 SMALLEST = 25.0
 """Cars of a shorter side, in pixels of the full width, are not to be found in testing (DIGITS)."""
 
@@ -108,7 +108,7 @@ def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
         judged_by="holdout_f1",
         config={"data.height": shape[0], "data.width": shape[1], **_told(service.augmentation)},
         check=partial(_check, shape),
-        memory=partial(_memory, shape, service.workers),
+        memory=partial(_memory, shape),
         record=partial(_record, scenes),
         prepare=partial(_prepare, scenes, service),
         files=partial(_pictures, scenes.test),
@@ -123,27 +123,15 @@ def _told(augmentation: Augmentation | None) -> dict[str, Any]:
 
 
 def _check(shape: tuple[int, ...], model: Model) -> None:
-    """Checks that a model gives a grid of five numbers a cell, before anything is allocated.
-
-    Raises:
-        ValueError: if it does not.
-    """
-    params, batch_stats = model.shapes(shape)
-    given = jax.eval_shape(
-        lambda p, b: model.forward(p, b, jnp.zeros((1, *shape)), False)[0],
-        params, batch_stats,
-    )  # fmt: skip
-    wanted = (1, shape[0] // 16, shape[1] // 16, 5)
-    if getattr(given, "shape", None) != wanted:
-        raise ValueError(
-            f"the model gives {given} for one image of {shape}: expected {wanted}, for each cell "
-            "of 16 x 16 pixels its coverage and a box, as evojax.models.DetectNet gives it"
-        )
+    wanted = (1, shape[0] // CELL, shape[1] // CELL, 5)
+    why = (
+        f"for each cell of {CELL} x {CELL} pixels its coverage and a box, as "
+        "evojax.models.DetectNet gives it"
+    )
+    check_outputs(model, shape, wanted, why)
 
 
-def _memory(
-    shape: tuple[int, ...], workers: int, settings: Settings, model: Model, mesh: Mesh | None
-) -> Memory:
+def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> Memory:
     """What training takes. Of the images only those of three batches are on the device.
 
     Raises:
@@ -212,7 +200,9 @@ def _prepare(
     made = detector(model, recipe)
     size = min(recipe.batch_size, len(train))
 
-    def stream(seed: int, epoch: int, augmentation: Augmentation | None) -> Iterator[Batch]:
+    def stream(
+        seed: int, epoch: int, augmentation: Augmentation | None
+    ) -> Generator[Batch, None, None]:
         return batches(
             train, seed=seed, epoch=epoch, batch_size=size, augmentation=augmentation,
             workers=workers,
@@ -220,7 +210,8 @@ def _prepare(
 
     def loss(key: jax.Array, network: Network) -> float:
         seed = int(jax.random.bits(key) >> 1)
-        return made.loss(network, islice(stream(seed, 0, None), LITTER_BATCHES))
+        with closing(stream(seed, 0, None)) as some:
+            return made.loss(network, islice(some, LITTER_BATCHES))
 
     def fitness(network: Network) -> float:
         assert holdout is not None

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from evojax.genetics.trees import flatten
 from evojax.learning import Epoch, Memory, Model, Network
 from evojax.learning.network import Shape
 from evojax.learning.population import PopulationEpoch
@@ -82,3 +84,34 @@ class Task(NamedTuple):
     record: Callable[[Settings], dict[str, Any]]
     prepare: Callable[[Settings, Model, Mesh | None], Trial]
     files: Callable[[], Mapping[str, bytes]] = dict
+
+
+def check_outputs(model: Model, image_shape: Shape, wanted: Shape, why: str) -> None:
+    """Checks that a model can be trained to give certain outputs, before anything is allocated.
+
+    Args:
+        model: the model.
+        image_shape: (H, W, C).
+        wanted: the shape of its outputs for one image.
+        why: which that are, and what to do, for the message.
+
+    Raises:
+        ValueError: if it has something else than floating-point parameters, or gives something
+            else.
+    """
+    params, batch_stats = model.shapes(image_shape)
+    for path, leaf in flatten(params)[0].items():
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"the parameter {path} is {leaf.dtype}, which cannot be trained: expected floating "
+                "point. Make it a constant of the model."
+            )
+    outputs = jax.eval_shape(
+        lambda p, b: model.forward(p, b, jnp.zeros((1, *image_shape)), False)[0],
+        params, batch_stats,
+    )  # fmt: skip
+    given = getattr(outputs, "shape", f"none (a {type(outputs).__name__})")
+    if given != wanted:
+        raise ValueError(
+            f"the model gives outputs of shape {given} for one image: expected {wanted}, {why}"
+        )

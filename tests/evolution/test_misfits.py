@@ -120,7 +120,8 @@ def test_a_model_without_synapses_is_refused_before_anything_is_written(dataset,
 def test_a_model_of_other_classes_is_refused_before_anything_is_written(dense, dataset, tmp_path):
     more = Dataset("more", 7, dataset.train, dataset.test)
     with pytest.raises(
-        ValueError, match="gives logits of shape .1, 4. for one image, but more has 7 classes"
+        ValueError,
+        match="outputs of shape .1, 4. for one image: expected .1, 7., a logit",
     ):
         evolve(SETTINGS, dense, more, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -161,8 +162,8 @@ class Odd(nn.Module):
         ("bare", "Odd has the collections .*: expected params"),
         ("cache", "Odd has the collections .'cache', 'params'.: expected params"),
         ("whole", "the parameter steps is int32, which cannot be trained"),
-        ("pair", "logits of shape none .a tuple. for one image"),
-        ("named", "logits of shape none .a dict. for one image"),
+        ("pair", "outputs of shape none .a tuple. for one image"),
+        ("named", "outputs of shape none .a dict. for one image"),
     ],
 )
 def test_models_that_are_no_classifiers_are_refused(kind, message, dataset, tmp_path):

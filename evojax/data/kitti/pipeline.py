@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -55,7 +55,7 @@ def batches(
     batch_size: int,
     augmentation: Augmentation | None = ORIGINAL,
     workers: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """One epoch of shuffled training batches.
 
     The order depends on the seed and the epoch, and how an image is changed on the seed, the epoch
@@ -93,7 +93,9 @@ def batches(
     return _ahead(parts, prepare, workers)
 
 
-def in_order(scenes: SceneList, *, batch_size: int, workers: int = 2) -> Iterator[View]:
+def in_order(
+    scenes: SceneList, *, batch_size: int, workers: int = 2
+) -> Generator[View, None, None]:
     """All scenes in their order, unchanged; the last batch is filled up with black images.
 
     Args:
@@ -148,7 +150,7 @@ def _batch(
 
 def _ahead(
     parts: Sequence[np.ndarray], prepare: Callable[[np.ndarray], T], workers: int
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """`prepare` of each part in order, by threads: OpenCV and NumPy work beside each other."""
     # Our threads take images each; OpenCV's, which would help each of them, only get in their way.
     cv2.setNumThreads(1)
