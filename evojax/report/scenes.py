@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
+from PIL import Image
 
 from evojax.evolution.record import Lineage, Record
 from evojax.report import text
@@ -61,7 +63,14 @@ def scenes(lineage: Lineage, images: Mapping[str, np.ndarray], theme: Theme = LI
             axes.imshow(image, aspect="auto", interpolation="antialiased")
             _boxes(axes, labelled[name], LABELLED, (0, (2.5, 1.5)), 1.2)
             _boxes(axes, record.get("detections", {}).get(name, []), DETECTED, "-", 1.6)
-    return Picture("scenes", png(figure), _alt(shown, images, labelled))
+    return Picture("scenes", _in_few_colours(png(figure)), _alt(shown, images, labelled))
+
+
+def _in_few_colours(picture: bytes) -> bytes:
+    """Photographs as PNG are large: with 256 colours of their own they take a quarter."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def _words(figure: Figure, theme: Theme, top: float, record: Record) -> None:
