@@ -3,7 +3,7 @@
     python experiments/kitti_detectnet.py                        # by tensorflow-datasets
     python experiments/kitti_detectnet.py --data kitti:FOLDER    # image_2/, label_2/
 
-It is meant for a GPU. On a CPU see that the whole chain learns, on 16 images of half the size, which
+It is meant for a GPU. On a CPU see that the whole chain learns, on 16 images of half the size that
 it then knows by heart (precision 91 %, recall 100 % on them; some 20 minutes on two cores):
 
     python experiments/kitti_detectnet.py --out runs/smoke --data kitti:FOLDER --subset 0.05 \\
