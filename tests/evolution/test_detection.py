@@ -78,7 +78,14 @@ def run(task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_whole_chain_learns(run: Path) -> None:
+def test_the_whole_chain_learns_and_is_recorded_and_reported(run: Path, scenes) -> None:
+    # One test: in several, each process that has one of them would do the run.
+    _learnt(run)
+    _recorded(run, scenes)
+    _reported(run)
+
+
+def _learnt(run: Path) -> None:
     for record in read_lineage(run)["generations"]:
         assert min(record["train_precision"], record["train_recall"]) > 0.9
         assert min(record["precision"], record["recall"]) > 0.2
@@ -86,7 +93,7 @@ def test_the_whole_chain_learns(run: Path) -> None:
         assert record["waited_seconds"] > 0
 
 
-def test_the_record_tells_of_scenes_and_both_heads(run: Path, scenes) -> None:
+def _recorded(run: Path, scenes) -> None:
     lineage = read_lineage(run)
     ancestor, offspring = lineage["generations"]
     assert ancestor["cluster_efficiency"] == 1.0
@@ -107,7 +114,7 @@ def test_the_record_tells_of_scenes_and_both_heads(run: Path, scenes) -> None:
     )
 
 
-def test_a_report_shows_the_scenes(run: Path) -> None:
+def _reported(run: Path) -> None:
     page = report.write(run).read_text()
     assert (run / "figures" / "scenes.png").exists()
     assert "box (output)" in page and "coverage (output)" in page

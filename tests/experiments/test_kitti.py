@@ -1,21 +1,19 @@
-"""The detector's experiment runs end to end, on a few small scenes and with a thin network."""
+"""The detector's experiment runs end to end, on a few small scenes and with a small network."""
 
 from __future__ import annotations
 
 import runpy
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from evojax import models
 from evojax.evolution import read_lineage
-from evojax.models.detectnet import WIDTHS
 from tests.data.kitti.conftest import add
+from tests.evolution.test_detection import Small
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "kitti_detectnet.py"
-THIN = tuple(tuple(max(channels // 32, 1) for channels in block) for block in WIDTHS)
 
 
 def test_it_evolves_and_goes_on_without_bad_scenes(tmp_path, monkeypatch, capsys):
@@ -29,7 +27,8 @@ def test_it_evolves_and_goes_on_without_bad_scenes(tmp_path, monkeypatch, capsys
         "--height 64 --width 208 --batch-size 2 --workers 1 --generations 1 --epochs 1 --litter 1"
     )
     arguments = [str(SCRIPT), "--data", f"kitti:{town}", "--out", str(out), *flags.split()]
-    monkeypatch.setattr(models, "DetectNet", partial(models.DetectNet, widths=THIN))
+    # Another one than DetectNet, whose 59 convolutions take most of a minute to compile.
+    monkeypatch.setattr(models, "DetectNet", lambda normalisation: Small())
 
     def run(*more: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [*arguments, *more])
@@ -43,5 +42,5 @@ def test_it_evolves_and_goes_on_without_bad_scenes(tmp_path, monkeypatch, capsys
     lineage = read_lineage(out)
     assert sum(lineage["dataset"]["skipped"].values()) == 1
     assert (lineage["dataset"]["name"], lineage["dataset"]["train"]) == ("town", 2)
-    assert len(lineage["generations"][0]["layers"]) == 59
+    assert len(lineage["generations"][0]["layers"]) == 7
     assert (out / "figures" / "scenes.png").exists()
