@@ -72,6 +72,8 @@ def save(run: str | os.PathLike[str], generation: int, network: Network, member:
 
 def _checkpointer() -> ocp.StandardCheckpointer:
     """Orbax for this process alone: where there are others, they are not waited for here."""
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
     own = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
