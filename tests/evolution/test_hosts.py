@@ -18,9 +18,7 @@ from evojax.learning import population_mesh
 from tests.evolution.test_population import untimed
 
 SMALL = Path(__file__).parents[1] / "experiments" / "small.py"
-SETTINGS = (
-    "--population 2 --offspring 3 --parents 2 --chi 0.5 --heredity mean --generations 3 --epochs 1"
-)
+SETTINGS = "--population 2 --offspring 3 --mates random --generations 3 --epochs 1"
 # Processes fork from a server that has imported everything: importing takes longer than the run.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["evojax.command", "orbax.checkpoint"])
