@@ -38,7 +38,7 @@ def noise(tmp_path_factory):
     ("name", "layers", "synapses"),
     [
         ("stl10_lenet", 5, 145_578),
-        ("cifar_alexnet", 8, 148_330),
+        ("cifar_alexnet", 8, 31_842),
         ("cifar_resnet56", 56, 848_954),
     ],
 )
