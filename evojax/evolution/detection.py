@@ -37,7 +37,7 @@ from evojax.detection import (
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import Task, Trial, check_outputs
 from evojax.learning import Memory, Model, Network, Recipe
-from evojax.learning.detector import Detector, Stream, detector
+from evojax.learning.detector import Detector, Stream, detector, seed_of
 from evojax.learning.memory import check_room, training_memory
 
 CELL, FULL_WIDTH = 16, 1248
@@ -209,8 +209,7 @@ def _prepare(
         )  # fmt: skip
 
     def loss(key: jax.Array, network: Network) -> float:
-        seed = int(jax.random.bits(key) >> 1)
-        with closing(stream(seed, 0, None)) as some:
+        with closing(stream(seed_of(key), 0, None)) as some:
             return made.loss(network, islice(some, LITTER_BATCHES))
 
     def fitness(network: Network) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -50,7 +52,7 @@ class Stream(NamedTuple):
     """
 
     steps: int
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[[int, int], Generator[Batch, None, None]]
 
 
 class Detector(NamedTuple):
@@ -111,16 +113,17 @@ def detector(model: Model, recipe: Recipe) -> Detector:
         epochs: int,
         on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     ) -> tuple[Network, list[Epoch]]:
-        state, history, seed = begun(network), [], _seed(key)
+        state, history, seed = begun(network), [], seed_of(key)
         for number in range(epochs):
             start, waited = time.perf_counter(), 0.0
             shown: list[jax.Array] = []
-            batches = _timed(stream.batches(seed, number), shown)
-            for index, (batch, seconds) in enumerate(batches):
-                progress = np.float32((number + (index + 0.5) / stream.steps) / epochs)
-                state, loss = step(state, network.masks, _arrays(batch), progress)
-                shown.append(loss)
-                waited += seconds
+            # Closed after an error, too: threads that prepare batches end with their stream.
+            with closing(stream.batches(seed, number)) as batches:
+                for index, (batch, seconds) in enumerate(timed(batches, shown)):
+                    progress = np.float32((number + (index + 0.5) / stream.steps) / epochs)
+                    state, loss = step(state, network.masks, _arrays(batch), progress)
+                    shown.append(loss)
+                    waited += seconds
             loss = float(mean(jnp.stack(shown), state))
             history.append(Epoch(loss, None, time.perf_counter() - start, waited))
             if not math.isfinite(loss):
@@ -146,7 +149,7 @@ def _arrays(batch: Batch) -> tuple[jax.Array, ...]:
     return tuple(jax.device_put((batch.images, batch.boxes, batch.counts)))
 
 
-def _timed(batches: Iterator[Batch], shown: Sequence[jax.Array]) -> Iterator[tuple[Batch, float]]:
+def timed(batches: Iterator[Batch], shown: Sequence[jax.Array]) -> Iterator[tuple[Batch, float]]:
     """Batches, each with the seconds that the device waited for it.
 
     That is while all steps before were done. No more than two are dispatched and not done, so that
@@ -154,23 +157,31 @@ def _timed(batches: Iterator[Batch], shown: Sequence[jax.Array]) -> Iterator[tup
 
     Args:
         batches: of an epoch.
-        shown: the losses of the steps so far; grows meanwhile.
+        shown: the losses of the steps so far; grows by one a batch.
     """
-    while True:
-        if len(shown) > 1:
-            shown[-2].block_until_ready()
-        start, idle = time.perf_counter(), not shown or _done(shown[-1])
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield batch, (time.perf_counter() - start) * idle
+    done: list[Future[float]] = []
+    # A thread sees when a step ends: this one is then inside `next`, or dispatching.
+    with ThreadPoolExecutor(1) as watch:
+        while True:
+            if len(done) > 1:
+                done[-2].result()
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            end = time.perf_counter()
+            if done:  # The device was busy until its last step ended, if it has.
+                start = max(start, done[-1].result()) if done[-1].done() else end
+            yield batch, max(end - start, 0.0)
+            done.append(watch.submit(_when_done, shown[-1]))
 
 
-def _done(array: Any) -> bool:  # noqa: ANN401 (the type jax.Array does not tell of is_ready)
-    return array.is_ready()
+def _when_done(array: jax.Array) -> float:
+    array.block_until_ready()
+    return time.perf_counter()
 
 
-def _seed(key: jax.Array) -> int:
+def seed_of(key: jax.Array) -> int:
     """A seed for what is random on the host, 0 to 2**31 - 1."""
     return int(jax.random.bits(key) >> 1)
