@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from evojax.data.dataset import DataError
-from evojax.data.kitti.labels import KINDS, SceneError, check_box, nearest_last
+from evojax.data.kitti.labels import KINDS, SceneError, check_box
 from evojax.data.kitti.scenes import Entry, Options, Scenes, check_shape, finish
 from evojax.data.kitti.split import IMAGES, labelled, split
 from evojax.data.tfds import prepared
@@ -148,12 +148,10 @@ def _objects(stored: dict[str, Any], kinds: list[str], shape: tuple[int, int]) -
     height, width = shape
     low, left, high, right = np.asarray(stored["bbox"], np.float64).reshape(-1, 4).T
     boxes = [left * width, (1 - high) * height, right * width, (1 - low) * height]
-    return nearest_last(
-        Objects(
-            np.array([kinds[number] for number in stored["type"]], np.str_),
-            np.stack(boxes, 1).round(2).astype(np.float32),
-            np.asarray(stored["truncated"], np.float32),
-            np.asarray(stored["occluded"], np.int32),
-            np.asarray(stored["location"], np.float32).reshape(-1, 3)[:, 2],
-        )
+    return Objects(
+        np.array([kinds[number] for number in stored["type"]], np.str_),
+        np.stack(boxes, 1).round(2).astype(np.float32),
+        np.asarray(stored["truncated"], np.float32),
+        np.asarray(stored["occluded"], np.int32),
+        np.asarray(stored["location"], np.float32).reshape(-1, 3)[:, 2],
     )

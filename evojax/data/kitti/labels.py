@@ -47,8 +47,7 @@ def parse_labels(text: str, file: str, shape: tuple[int, int]) -> Objects:
       shape: the image's height and width in pixels, in which boxes must lie.
 
     Returns:
-      The objects from far to near, the nearest last, in which order the original draws them into
-      its grid (DIGITS sorts by depth); DontCare, at -1000 m in KITTI, comes last of all.
+      The objects in the order of their lines, which KITTI's average precision depends on.
 
     Raises:
       SceneError: naming the file and the line that is broken, has a number that is none or is out
@@ -68,21 +67,13 @@ def parse_labels(text: str, file: str, shape: tuple[int, int]) -> Objects:
             kinds.append(kind)
             rows.append(row)
     table = np.array(rows, np.float64).reshape(-1, _COLUMNS - 1)
-    return nearest_last(
-        Objects(
-            np.array(kinds, np.str_),
-            table[:, 3:7].astype(np.float32),
-            table[:, 0].astype(np.float32),
-            table[:, 1].astype(np.int32),
-            table[:, 12].astype(np.float32),
-        )
+    return Objects(
+        np.array(kinds, np.str_),
+        table[:, 3:7].astype(np.float32),
+        table[:, 0].astype(np.float32),
+        table[:, 1].astype(np.int32),
+        table[:, 12].astype(np.float32),
     )
-
-
-def nearest_last(objects: Objects) -> Objects:
-    """The same objects, the nearest last; equally far ones stay in their order."""
-    order = np.argsort(-objects.distance, kind="stable")
-    return Objects(*(x[order] for x in objects))
 
 
 def check_box(box: list[float], where: str, shape: tuple[int, int]) -> None:

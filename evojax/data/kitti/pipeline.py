@@ -12,7 +12,7 @@ import numpy as np
 from evojax.data.dataset import DataError
 from evojax.data.kitti.augmentation import ORIGINAL, Augmentation, augment
 from evojax.data.kitti.scenes import SceneList
-from evojax.detection.boxes import Objects
+from evojax.detection.boxes import Objects, far_to_near
 
 MOST_BOXES = 32
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def _batch(
     )
     for place, number in enumerate(numbers):
         image, objects, _ = scenes[number]
-        boxes = objects.boxes[objects.kinds == "Car"]
+        boxes = far_to_near(objects)  # Nearer ones are taught last, as DIGITS sorts them.
         if augmentation is not None:
             rng = np.random.default_rng([*seeds, 1 + int(number)])  # 0 is the order's
             image, boxes = augment(rng, image, boxes, augmentation)

@@ -24,7 +24,7 @@ class Scene(NamedTuple):
 
     Attributes:
       image: ``(height, width, 3)`` uint8, red, green, blue.
-      objects: what is labelled in it, from far to near, boxes in pixels of `image`.
+      objects: what is labelled in it, in the labels' order, boxes in pixels of `image`.
       identifier: the image's index, e.g. ``"000012"``.
     """
 
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
       file: the image's name in messages.
       size: its length in bytes.
       shape: its height and width, pixels.
-      objects: its labels, from far to near, boxes in its own pixels.
+      objects: its labels, boxes in its own pixels.
       read: gives the bytes of the PNG or JPEG file.
     """
 

@@ -100,9 +100,9 @@ def test_split_by_file_name_whatever_the_catalogues_own_splits(prepared):
 
 def test_labels_are_those_of_kittis_files(prepared):
     objects = load(prepared).train[0].objects
-    assert objects.kinds.tolist() == ["Van", "Car"]  # from far to near
-    np.testing.assert_array_equal(objects.boxes, np.float32(BOXES[::-1]))  # to the last bit
-    assert objects.distance.tolist() == [20, 8] and objects.truncated.tolist() == [0.25, 0.25]
+    assert objects.kinds.tolist() == ["Car", "Van"]
+    np.testing.assert_array_equal(objects.boxes, np.float32(BOXES))  # to the last bit
+    assert objects.distance.tolist() == [8, 20] and objects.truncated.tolist() == [0.25, 0.25]
     assert objects.occluded.tolist() == [2, 2] and objects.occluded.dtype == np.int32
 
 

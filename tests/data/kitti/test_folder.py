@@ -27,7 +27,7 @@ def test_images_are_padded_at_the_right_and_below(town):
     assert (identifier, image.shape, image.dtype) == ("000000", (384, 1248, 3), np.uint8)
     assert (image[:120, :200] > 0).any(-1).all()
     assert not image[120:].any() and not image[:, 200:].any()
-    assert objects.distance.tolist() == [30, 8]  # from far to near
+    assert objects.distance.tolist() == [8, 30]
     for left, top, right, bottom in objects.boxes.astype(int):
         assert (image[top:bottom, left:right] == (230, 30, 20)).all()  # red, green, blue
 
