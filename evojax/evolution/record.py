@@ -17,6 +17,7 @@ Lineage = Mapping[str, Any]
 Record = Mapping[str, Any]
 
 MEASURES = ("accuracy", "precision", "recall")
+_FITNESS = ("holdout_accuracy", "holdout_f1")
 _TEXT = ("experiment", "command", "status")
 _MAPPINGS = ("config", "environment", "dataset")
 _RATIOS = ("architectural_efficiency", "cluster_efficiency", "cluster_efficiency_pooled")
@@ -153,9 +154,10 @@ def _check_members(record: Mapping[str, Any], where: str) -> None:
         if member.get("crc32") is not None:
             _number(member, "crc32", inner, whole=True)
         _check_measures(member, inner)
-        if member.get("holdout_accuracy") is not None:
-            value = _number(member, "holdout_accuracy", inner)
-            _expect(value <= 1, inner, "holdout_accuracy", "a fraction from 0 to 1", value)
+        for name in _FITNESS:
+            if member.get(name) is not None:
+                value = _number(member, name, inner)
+                _expect(value <= 1, inner, name, "a fraction from 0 to 1", value)
         parents = _field(member, "parents", inner)
         right = isinstance(parents, list) and all(type(one) is int and one >= 0 for one in parents)
         _expect(right, inner, "parents", "a list of whole numbers of at least 0", parents)

@@ -146,6 +146,7 @@ def test_a_population_is_read(lineage: dict[str, Any]) -> None:
         ({"accuracy": None}, "field 'accuracy' .or 'precision' and 'recall'. is missing"),
         ({"accuracy": 3}, "field 'accuracy' is 3, expected a fraction from 0 to 1"),
         ({"holdout_accuracy": -1}, "field 'holdout_accuracy' is -1"),
+        ({"holdout_f1": 2}, "field 'holdout_f1' is 2"),
         ({"macs": 1.5}, "field 'macs' is 1.5, expected a whole number"),
         ({"crc32": "x"}, "field 'crc32' is 'x', expected a whole number"),
         ({"parents": 0}, "field 'parents' is 0, expected a list of whole numbers"),
