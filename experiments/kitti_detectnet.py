@@ -34,6 +34,7 @@ class Detection(Options):
     """Where a run lies, what it learns from, and how scenes are served.
 
     Attributes:
+        data: kitti, by tensorflow-datasets, or kitti:FOLDER, in KITTI's own layout.
         height: of the images, pixels.
         width: of the images, pixels; less than 384 x 1248 scales them down.
         skip_bad: go on without images or labels that cannot be used; they are counted.
@@ -42,6 +43,7 @@ class Detection(Options):
         normalisation: batch, or response as in the original.
     """
 
+    data: str
     height: int = 384
     width: int = 1248
     skip_bad: bool = False
