@@ -17,7 +17,16 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from evojax.data.kitti import ORIGINAL, Augmentation, Batch, SceneList, Scenes, batches, in_order
+from evojax.data.kitti import (
+    CELL,
+    ORIGINAL,
+    Augmentation,
+    Batch,
+    SceneList,
+    Scenes,
+    batches,
+    in_order,
+)
 from evojax.detection import (
     EASY,
     HARD,
@@ -40,9 +49,11 @@ from evojax.learning import Memory, Model, Network, Recipe
 from evojax.learning.detector import Detector, Stream, detector, seed_of
 from evojax.learning.memory import check_room, training_memory
 
-CELL, FULL_WIDTH = 16, 1248
 SMALLEST = 25.0
 """Cars of a shorter side, in pixels of the full width, are not to be found in testing (DIGITS)."""
+
+MOST_LABELLED = 64
+"""Cars in a scene that can be found in testing, the nearest; KITTI's scenes have fewer."""
 
 LITTER_BATCHES = 4
 TRAINING_SAMPLE = 100
@@ -155,7 +166,7 @@ def _split(scenes: SceneList, share: float) -> tuple[SceneList, SceneList | None
     """The scenes to train on, and the last ones, held out, if any are to be.
 
     Raises:
-        ValueError: if one of both would have no scene.
+        ValueError: if one of both would have no scene, or no car to learn from or to be found.
     """
     held = math.ceil(share * len(scenes))
     if not held:
@@ -165,8 +176,17 @@ def _split(scenes: SceneList, share: float) -> tuple[SceneList, SceneList | None
             f"holdout is {share:g} of {len(scenes)} training scenes: expected at least one to hold "
             "out and one to train on"
         )
-    first, last = scenes.entries[:-held], scenes.entries[-held:]
-    return dataclasses.replace(scenes, entries=first), dataclasses.replace(scenes, entries=last)
+    first, last = (
+        dataclasses.replace(scenes, entries=entries)
+        for entries in (scenes.entries[:-held], scenes.entries[-held:])
+    )
+    if not (first.count("Car") and last.count("Car")):
+        raise ValueError(
+            f"holdout is {share:g}, the last {held} of {len(scenes)} training scenes: expected a "
+            f"Car in them and in the others; they have {last.count('Car')}, the others "
+            f"{first.count('Car')}"
+        )
+    return first, last
 
 
 def _record(scenes: Scenes, settings: Settings) -> dict[str, Any]:
@@ -240,31 +260,34 @@ def find(
 ) -> Found:
     """What a network detects in scenes, beside what is labelled."""
     found = Found([], [], [])
-    decoding = Decoding().scaled(scenes.width / FULL_WIDTH)
+    decoding = Decoding().scaled(scenes.scale)
     size = min(recipe.batch_size, len(scenes))
-    for view in in_order(scenes, batch_size=size, workers=workers):
-        predictions = made.predict(network, view.images)
-        shown = zip(predictions, view.objects, view.identifiers, strict=False)
-        for prediction, objects, identifier in shown:
-            found.detections.append(decode(prediction, decoding))
-            found.objects.append(objects)
-            found.identifiers.append(identifier)
+    with closing(in_order(scenes, batch_size=size, workers=workers)) as views:
+        for view in views:
+            predictions = made.predict(network, view.images)
+            shown = zip(predictions, view.objects, view.identifiers, strict=False)
+            for prediction, objects, identifier in shown:
+                found.detections.append(decode(prediction, decoding))
+                found.objects.append(objects)
+                found.identifiers.append(identifier)
     return found
 
 
 def measures(found: Found, scenes: SceneList) -> dict[str, Any]:
     """Precision and recall in both ways, average precision, and the examples' detections."""
-    scale = scenes.width / FULL_WIDTH
-    truth = [_truth(objects, scenes, scale) for objects in found.objects]
+    truth = [_truth(objects, scenes) for objects in found.objects]
     as_papers, over_all = original(found.detections, truth), _whole(found, scenes)
-    levels = {"easy": EASY, "moderate": MODERATE, "hard": HARD}
+    levels = {
+        name: level.scaled(scenes.scale)
+        for name, level in {"easy": EASY, "moderate": MODERATE, "hard": HARD}.items()
+    }
     return {
         "precision": as_papers.precision,
         "recall": as_papers.recall,
         "whole_precision": over_all.precision,
         "whole_recall": over_all.recall,
         "average_precision": {
-            name: average_precision(found.detections, found.objects, level.scaled(scale)).forty
+            name: average_precision(found.detections, found.objects, level).forty
             for name, level in levels.items()
         },
         "detections": {
@@ -275,27 +298,25 @@ def measures(found: Found, scenes: SceneList) -> dict[str, Any]:
 
 
 def _whole(found: Found, scenes: SceneList) -> Score:
-    scale = scenes.width / FULL_WIDTH
-    return whole(found.detections, found.objects, MODERATE.scaled(scale))
+    return whole(found.detections, found.objects, MODERATE.scaled(scenes.scale))
 
 
-def _truth(objects: Objects, scenes: SceneList, scale: float) -> np.ndarray:
+def _truth(objects: Objects, scenes: SceneList) -> np.ndarray:
     """The boxes that the original takes for the truth."""
-    boxes = far_to_near(objects, smallest=SMALLEST * scale)
-    padded = np.zeros((64, 4), np.float32)
-    padded[: len(boxes)] = boxes[-64:]
-    taught = _taught(padded, min(len(boxes), 64), scenes.height, scenes.width)
-    return labelled(taught.coverage, taught.offsets, Decoding().scaled(scale))
+    boxes = far_to_near(objects, smallest=SMALLEST * scenes.scale)[-MOST_LABELLED:]
+    padded = np.zeros((MOST_LABELLED, 4), np.float32)  # Compiled once for all scenes.
+    padded[: len(boxes)] = boxes
+    taught = _taught(padded, len(boxes), scenes.height, scenes.width)
+    return labelled(taught.coverage, taught.offsets, Decoding().scaled(scenes.scale))
 
 
 _taught = jax.jit(targets, static_argnums=(2, 3))
 
 
 def _examples(scenes: SceneList) -> list[int]:
-    """The numbers of the scenes that pictures show: those with most cars to be found."""
-    scale = scenes.width / FULL_WIDTH
+    """The numbers of the scenes that pictures show: those with most large cars."""
     counts = [
-        -len(far_to_near(scenes.objects(number), smallest=2 * SMALLEST * scale))
+        -len(far_to_near(scenes.objects(number), smallest=2 * SMALLEST * scenes.scale))
         for number in range(len(scenes))
     ]
     return np.argsort(counts, kind="stable")[:EXAMPLES].tolist()

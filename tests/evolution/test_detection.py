@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import pytest
 
 from evojax import report
 from evojax.data.kitti import load_kitti
+from evojax.detection import no_objects
 from evojax.evolution import RunFolderError, Settings, evolve, read_lineage
 from evojax.evolution.detection import Service, detection
 from evojax.learning import NonFiniteLoss, Recipe, linen, population_mesh
@@ -139,7 +141,7 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(task, scenes, tmp_path: Path)
         evolve(settings(**short), model, detection(scenes), tmp_path / "both")
 
 
-def test_what_does_not_fit_is_told_before_any_work(task, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path: Path) -> None:
     out, model = tmp_path / "run", linen(Small())
     with pytest.raises(ValueError, match="recipe.flip must be 0 for a detector"):
         evolve(settings(recipe={"flip": True}), model, task, out)
@@ -149,6 +151,11 @@ def test_what_does_not_fit_is_told_before_any_work(task, tmp_path: Path) -> None
         evolve(settings(), model, task, out, mesh=population_mesh(1))
     with pytest.raises(ValueError, match="holdout is 0.95 of 8 training scenes"):
         evolve(settings(holdout=0.95), model, task, out)
+    empty = [entry._replace(objects=no_objects()) for entry in scenes.train.entries[6:]]
+    entries = (*scenes.train.entries[:6], *empty)
+    half = detection(replace(scenes, train=replace(scenes.train, entries=entries)))
+    with pytest.raises(ValueError, match="expected a Car .* they have 0, the others 12"):
+        evolve(settings(holdout=0.25), model, half, out)
     assert not out.exists()
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
         Service(workers=0)

@@ -6,10 +6,11 @@ Needs the packages of ``pip install 'evojax-synthesis[detection]'``: OpenCV and 
 from evojax.data.kitti.augmentation import ORIGINAL, Augmentation, augment
 from evojax.data.kitti.labels import SceneError, parse_labels
 from evojax.data.kitti.pipeline import Batch, View, batches, in_order
-from evojax.data.kitti.scenes import Scene, SceneList, Scenes
+from evojax.data.kitti.scenes import CELL, Scene, SceneList, Scenes
 from evojax.data.kitti.sources import load_kitti
 
 __all__ = [
+    "CELL",
     "ORIGINAL",
     "Augmentation",
     "Batch",

@@ -16,6 +16,8 @@ from evojax.detection.boxes import Objects
 
 HEIGHT, WIDTH = 384, 1248
 CELL = 16
+"""The side in pixels of a detector's cell, of which the canvas is made up."""
+
 _SHOWN = 10
 
 
@@ -92,6 +94,11 @@ class SceneList:
         """How many scenes there are."""
         return len(self.entries)
 
+    @property
+    def scale(self) -> float:
+        """How long the canvas's sides are, as a share of 384 x 1248 pixels."""
+        return self.width / WIDTH
+
     def __getitem__(self, number: int) -> Scene:
         """Reads and decodes one scene."""
         return Scene(
@@ -107,7 +114,7 @@ class SceneList:
     def objects(self, number: int) -> Objects:
         """The labels of one scene, in pixels of the canvas, without decoding its image."""
         objects = self.entries[number].objects
-        return objects._replace(boxes=objects.boxes * np.float32(self.width / WIDTH))
+        return objects._replace(boxes=objects.boxes * np.float32(self.scale))
 
     def count(self, kind: str) -> int:
         """How many objects of a kind are labelled."""
