@@ -47,10 +47,16 @@ def read_folder(folder: str, options: Options) -> Scenes:
       DataError: where the folder lacks something, or naming the scenes that cannot be used, each
         with its file and line.
     """
-    root = Path(folder).expanduser()
     problems: list[SceneError] = []
-    pictures, labels = _files(root, problems)
-    lists = _lists(root, problems) or _whole(root, pictures.keys() | labels.keys())
+    try:
+        root = Path(folder).expanduser()
+        pictures, labels = _files(root, problems)
+        lists = _lists(root, problems) or _whole(root, pictures.keys() | labels.keys())
+    except (OSError, RuntimeError) as error:  # The latter of a home that nobody has.
+        raise DataError(
+            f"{folder} cannot be looked into ({error}); expected a folder with image_2 and "
+            "label_2 that you may read."
+        ) from error
     found: list[list[Entry]] = []
     for indices in lists:
         entries = []
@@ -112,7 +118,7 @@ def _lists(root: Path, problems: list[SceneError]) -> tuple[list[_Listed], list[
 
 def _list(file: Path, seen: dict[str, str], problems: list[SceneError]) -> list[_Listed]:
     listed = []
-    for number, line in enumerate(_text(file, file.name).splitlines(), 1):
+    for number, line in enumerate(_text(file, str(file)).splitlines(), 1):
         index, where = line.strip(), f"{file.name}, line {number}"
         if index in seen:
             twice = seen[index].startswith(file.name)
@@ -160,9 +166,16 @@ def _entry(
 ) -> Entry:
     index, where = listed
     if index not in pictures:
-        other = f"label_2/{index}.txt has no image" if index in labels else f"{index} is no index"
+        if index not in labels:
+            raise SceneError(
+                "no image",
+                f"{where}: {index!r:.60} is no index; expected one a line, the name of an image in "
+                "image_2 without its ending, such as 000012.",
+            )
         raise SceneError(
-            "no image", f"{where}: {other}; expected image_2/{index}.png or image_2/{index}.jpg."
+            "no image",
+            f"{where}: label_2/{index}.txt has no image; expected image_2/{index}.png or "
+            f"image_2/{index}.jpg.",
         )
     picture = pictures[index]
     name = f"image_2/{picture.name}"
@@ -202,8 +215,8 @@ def _look(picture: Path, name: str) -> tuple[tuple[int, int], int]:
 
 def _text(file: Path, name: str) -> str:
     try:
-        return file.read_text("utf-8")
+        return file.read_text("utf-8-sig")  # Some editors begin a file with a mark.
     except (OSError, UnicodeDecodeError) as error:
         raise SceneError(
-            "unreadable labels", f"{name} cannot be read ({error}); expected a text file."
+            "unreadable labels", f"{name} cannot be read ({error}); expected text in UTF-8."
         ) from error

@@ -13,6 +13,7 @@ KINDS = (
     "Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare",
 )  # fmt: skip
 _COLUMNS = 15
+_TOO_LARGE = 1e6  # for pixels, metres and radians alike
 _HOW = (
     "expected kind, truncated, occluded, alpha, left, top, right, bottom, height, width, length, "
     "x, y, z, rotation"
@@ -121,11 +122,11 @@ def _parse(columns: list[str], where: str, shape: tuple[int, int]) -> tuple[str,
 
 def _number(text: str, where: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise _wrong(where, f"{text!r} is not a number")
+    if not abs(number) < _TOO_LARGE:
+        raise _wrong(where, f"{text!r:.60} is not a number, or too large a one")
     return number
 
 

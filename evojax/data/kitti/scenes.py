@@ -230,18 +230,19 @@ def finish(
             "\n".join([f"{where} has {len(problems)} problem(s):", *listed])
             + "\nCorrect them, or go on without these images: skip_bad (--skip-bad)."
         )
+    skipped: dict[str, int] = {}
+    for problem in problems:
+        skipped[problem.reason] = skipped.get(problem.reason, 0) + 1
     count = max(1, round(options.subset * len(train)))
     train = [train[i * len(train) // count] for i in range(count)] if train else []
     for which, entries in (("training", train), ("test", test)):
         if not any((entry.objects.kinds == "Car").any() for entry in entries):
-            left = " of those that are left" if problems else ""
+            out = ", ".join(f"{reason}: {number}" for reason, number in skipped.items())
+            left = f" that are left ({out})" if problems else ""
             raise DataError(
                 f"{where}: none of the {len(entries)} {which} images{left} has a Car; at least one "
                 "is needed to learn from and to measure by."
             )
-    skipped: dict[str, int] = {}
-    for problem in problems:
-        skipped[problem.reason] = skipped.get(problem.reason, 0) + 1
     return Scenes(
         name,
         SceneList(tuple(train), *options.canvas),

@@ -1,6 +1,8 @@
 """Folders in KITTI's layout: what is read, and all that can be wrong with them."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ HARMS = [
     (
         lambda town: (town / "train.txt").write_text("000000\n../000001\n"),
         "no image",
-        r"train.txt, line 2: ../000001 is no index",
+        r"train.txt, line 2: '../000001' is no index; expected .* such as 000012",
     ),
     (
         lambda town: shutil.copy(town / "image_2" / "000001.jpg", town / "image_2" / "000000.jpg"),
@@ -192,6 +194,37 @@ def test_damage_that_only_decoding_finds_is_named_then(town):
         scenes.train[1]
 
 
+@pytest.mark.parametrize("name", ["train.txt", "test.txt", "label_2/000001.txt"])
+def test_a_mark_at_a_text_s_begin_is_no_part_of_it(town, name):
+    whole = load_kitti(f"kitti:{town}").identity
+    file = town / name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_kitti(f"kitti:{town}").identity == whole
+    file.write_text(file.read_text("utf-8-sig"), "utf-16")  # as PowerShell writes it
+    with pytest.raises(DataError, match=f"{name} cannot be read .* expected text in UTF-8"):
+        load_kitti(f"kitti:{town}")
+
+
+@pytest.mark.parametrize("part", ["image_2", "label_2"])
+def test_a_folder_that_cannot_be_read(town, part, monkeypatch):
+    scandir = os.scandir
+
+    def deny(path):
+        if Path(path).name == part:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(DataError, match=f"cannot be looked into .*{part}.*that you may read"):
+        load_kitti(f"kitti:{town}")
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-this-name/kitti", "x" * 300])
+def test_a_folder_that_cannot_be(folder):
+    with pytest.raises(DataError, match="cannot be looked into"):
+        load_kitti(f"kitti:{folder}")
+
+
 def test_files_of_no_account_are_overlooked(town, write):
     write(town, "000077", labels="nonsense")  # in no list
     (town / "image_2" / ".thumbnails").mkdir()
@@ -210,7 +243,7 @@ def test_a_list_without_cars(town, which, index):
 def test_nothing_left(town):
     for file in (town / "label_2").iterdir():
         file.write_text("?")
-    with pytest.raises(DataError, match="none of the 0 training images of those that are left"):
+    with pytest.raises(DataError, match=r"none of the 0 .* that are left \(broken line: 6\)"):
         load_kitti(f"kitti:{town}", skip_bad=True)
 
 
