@@ -7,11 +7,12 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import jax
@@ -91,7 +92,10 @@ def _check_name(out: Path) -> None:
 
 @contextmanager
 def open_run(
-    out: Path, config: dict[str, Any], dataset: dict[str, Any]
+    out: Path,
+    config: dict[str, Any],
+    dataset: dict[str, Any],
+    model: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any] | None]:
     """Opens a run's folder, or makes it, before any work starts, and keeps other processes out.
 
@@ -99,15 +103,16 @@ def open_run(
         out: the folder.
         config: everything that decides the lineage, as JSON would give it back.
         dataset: what is known of the images, likewise.
+        model: what is known of the network, likewise (`Model.description`).
 
     Yields:
         The lineage so far, or ``None`` for a new run.
 
     Raises:
         RunFolderError: as `check_folder`; or if another process works there, the record is damaged,
-            or the run is of another configuration or of other data (the differing fields are
-            named). What concerns later generations only may differ: their number, and their entries
-            in epochs and sizes.
+            or the run is of another configuration, of other data or of another network (the
+            differing fields are named). What concerns later generations only may differ: their
+            number, and their entries in epochs and sizes.
     """
     check_folder(out)
     try:
@@ -117,7 +122,7 @@ def open_run(
         raise _unwritable(out, error) from error
     with lock:
         _hold(lock, out)
-        lineage = _resumed(out, config, dataset)
+        lineage = _resumed(out, config, dataset, model)
         replace(out / "config.json", json.dumps(config, indent=1))
         yield lineage
 
@@ -136,7 +141,9 @@ def _hold(lock: IO[str], out: Path) -> None:
         return  # Some network file systems know no locks.
 
 
-def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any] | None:
+def _resumed(
+    out: Path, config: dict[str, Any], dataset: dict[str, Any], model: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The lineage of a run to continue; ``None`` where no generation was finished yet."""
     there = _read(out / "config.json") if (out / "config.json").exists() else config
     if not {"experiment", "data", "seed"} <= there.keys():
@@ -162,8 +169,22 @@ def _resumed(out: Path, config: dict[str, Any], dataset: dict[str, Any]) -> dict
         )
     decided = _changes(_decided(there, finished), _decided(config, finished))
     changes = {n: pair for n, pair in _changes(there, config).items() if n in decided}
-    _refuse(out, changes | _changes(lineage["dataset"], dataset))
+    changes |= _changes(lineage["dataset"], dataset) | _other_network(lineage, model)
+    _refuse(out, changes)
     return lineage
+
+
+def _other_network(lineage: dict[str, Any], model: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What the record says of a network and is otherwise now, with both values.
+
+    Its class may have moved to another module, and some of its attributes be known to one version
+    only: the parameters' names and shapes tell the rest.
+    """
+    there = lineage.get("model")
+    if not isinstance(there, Mapping):
+        return {}
+    known = (there.keys() & model.keys()) - {"class"}
+    return {f"model.{n}": (there[n], model[n]) for n in sorted(known) if there[n] != model[n]}
 
 
 def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:

@@ -21,8 +21,8 @@ CONFIG = configuration(SETTINGS, "test", "quarters")
 DATASET = {"name": "quarters", "train": 64, "crc32": 1}
 
 
-def opened(out, config=CONFIG, dataset=DATASET):
-    with open_run(out, config, dataset) as lineage:
+def opened(out, config=CONFIG, dataset=DATASET, model=None):
+    with open_run(out, config, dataset, model or {}) as lineage:
         return lineage
 
 
@@ -154,6 +154,18 @@ def test_a_file_where_a_folder_belongs_is_refused(run, name):
 def test_other_images_of_the_same_name_are_refused(run):
     with pytest.raises(RunFolderError, match=r"\(crc32: 1 there, 2 now, train: 64 there, 65 now\)"):
         opened(run, CONFIG, DATASET | {"crc32": 2, "train": 65})
+
+
+def test_another_network_of_equal_weights_is_refused(run):
+    lineage = read_lineage(run)
+    model = {"class": "shipped.Net", "normalisation": "batch"}
+    write_lineage(run, lineage | {"model": model})
+    assert opened(run, model=model | {"class": "moved.Net", "later": 1}) and opened(run)
+    with pytest.raises(RunFolderError, match="model.normalisation: 'batch' there, 'response' now"):
+        opened(run, model=model | {"normalisation": "response"})
+    for damaged in (None, 7):
+        write_lineage(run, lineage | {"model": damaged})
+        assert opened(run, model=model)
 
 
 def test_a_configuration_binds_once_a_generation_is_finished(tmp_path):
