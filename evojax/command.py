@@ -17,7 +17,7 @@ from rich.console import Console
 
 from evojax import report, study
 from evojax.data import Dataset, load
-from evojax.evolution import CheckpointError, Settings, evolve
+from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.lineage import check_folder
 from evojax.evolution.task import Task
 from evojax.hosts import ALONE, HostError, Hosts, Joining, join, leaving
@@ -124,7 +124,7 @@ def run_task(
             )  # fmt: skip
         with hosts.together(OSError):
             page = report.write(options.out) if hosts.leads else None
-    except (CheckpointError, NonFiniteLoss, HostError) as error:
+    except (CheckpointError, DataLost, NonFiniteLoss, HostError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except OSError as error:

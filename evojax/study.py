@@ -11,7 +11,14 @@ from typing import Any
 
 from evojax import report
 from evojax.data import Dataset
-from evojax.evolution import CheckpointError, RunFolderError, Settings, evolve, read_lineage
+from evojax.evolution import (
+    CheckpointError,
+    DataLost,
+    RunFolderError,
+    Settings,
+    evolve,
+    read_lineage,
+)
 from evojax.learning import Model, NonFiniteLoss
 
 
@@ -46,7 +53,7 @@ def guarded(work: Callable[[], int]) -> int:
     """What `work` returns, or the exit status of its error, which is told without a traceback."""
     try:
         return work()
-    except (CheckpointError, NonFiniteLoss, OSError) as error:
+    except (CheckpointError, DataLost, NonFiniteLoss, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ValueError as error:

@@ -15,9 +15,11 @@ from evojax.evolution.generations import evolve
 from evojax.evolution.lineage import RunFolderError, read_lineage
 from evojax.evolution.saved import Saved, saved
 from evojax.evolution.settings import Settings
+from evojax.evolution.task import DataLost
 
 __all__ = [
     "CheckpointError",
+    "DataLost",
     "EpochFinished",
     "Event",
     "GenerationFinished",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from evojax.data import Dataset
+from evojax.data import DataError, Dataset
 from evojax.evolution import checkpoints
 from evojax.evolution.candidates import Candidate, candidates
 from evojax.evolution.classification import classification
@@ -38,7 +38,7 @@ from evojax.evolution.lineage import (
 from evojax.evolution.mates import NothingShared
 from evojax.evolution.record import members_of, scored
 from evojax.evolution.settings import Settings
-from evojax.evolution.task import Task
+from evojax.evolution.task import DataLost, Task
 from evojax.evolution.world import World, census_of, compacted_cost, make_world
 from evojax.files import replace
 from evojax.genetics.census import similarity
@@ -86,6 +86,7 @@ def evolve(
         ValueError: if the folder, the data or the model do not fit. A run of another configuration
             is refused before any work; all else is told before a new folder is made.
         CheckpointError: if a generation cannot be saved or read.
+        DataLost: if data cannot be read any more.
         NonFiniteLoss: if the ancestor's training breaks down; where every offspring's does, or
             parents share no synapses in some layer, the lineage ends with its last generation.
     """
@@ -97,6 +98,7 @@ def evolve(
         task.check(model)
         watch(RunStarted(task.memory(settings, model, mesh)))
         about = task.record(settings)
+        files = task.files() if hosts.leads else {}
         # The folder of another run is refused before any work; a new one is made after all checks.
         begun = hosts.leads and holds_run(out)
         world = None if begun else make_world(settings, model, task, watch, mesh)
@@ -106,7 +108,9 @@ def evolve(
         check_alike(first, everything)
     with ExitStack() as run:
         with hosts.together():
-            lineage = run.enter_context(open_run(out, config, about)) if hosts.leads else None
+            lineage = None
+            if hosts.leads:
+                lineage = run.enter_context(open_run(out, config, about, model.description))
             if world is None:
                 world = make_world(settings, model, task, watch, mesh)
             if lineage is None:
@@ -122,7 +126,7 @@ def evolve(
                 "model": dict(model.description),
                 "status": "running",
             }
-            _add_files(out, task.files() if hosts.leads else {})
+            _add_files(out, files)
         lineage = hosts.agreed(lineage)
         try:
             lineage["status"] = _evolve(out, lineage, world)
@@ -159,6 +163,11 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             status = f"stopped: {error}; generation {number - 1} is the last good one"
             lineage["broken"] = _terms(world.settings, number) | {"status": status}
             return status
+        except DataError as error:
+            raise DataLost(
+                f"{error} Every finished generation is saved; with the data as they were, run the "
+                "same command again."
+            ) from error
         lineage.pop("broken", None)
         with hosts.together(checkpoints.CheckpointError):
             if hosts.leads:

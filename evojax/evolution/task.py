@@ -21,6 +21,10 @@ OnEpoch = Callable[[int, Epoch], None]
 """Is told the number of an epoch, counted from 1, and what it showed."""
 
 
+class DataLost(RuntimeError):
+    """Data that a run began with cannot be read any more."""
+
+
 class Together(NamedTuple):
     """Training of several networks as one program.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,18 @@ import numpy as np
 import pytest
 
 from evojax import report
+from evojax.data import DataError
 from evojax.data.kitti import load_kitti
 from evojax.detection import no_objects
-from evojax.evolution import RunFolderError, Settings, evolve, read_lineage
+from evojax.evolution import (
+    DataLost,
+    Event,
+    GenerationStarted,
+    RunFolderError,
+    Settings,
+    evolve,
+    read_lineage,
+)
 from evojax.evolution.detection import Service, detection
 from evojax.learning import NonFiniteLoss, Recipe, linen, population_mesh
 from tests.data.kitti.conftest import add, line, picture
@@ -159,6 +169,26 @@ def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path: Path)
     assert not out.exists()
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
         Service(workers=0)
+
+
+def test_images_that_are_lost_meanwhile_are_told(street: Path, tmp_path: Path) -> None:
+    root, out = shutil.copytree(street, tmp_path / "street"), tmp_path / "run"
+    task = detection(load_kitti(f"kitti:{root}", height=HEIGHT, width=WIDTH), Service(workers=1))
+    model, short = linen(Small()), settings(recipe={"batch_size": 8})
+    shown = root / "image_2" / "000008.png"
+    content = shown.read_bytes()
+    shown.write_bytes(content[:99] + bytes(len(content) - 120) + content[-21:])
+    with pytest.raises(DataError, match="000008.png cannot be decoded"):
+        evolve(short, model, task, out)
+    assert not out.exists()
+    shown.write_bytes(content)
+
+    def lose(event: Event) -> None:
+        if isinstance(event, GenerationStarted):
+            (root / "image_2" / "000003.png").unlink()
+
+    with pytest.raises(DataLost, match="000003.png cannot be read.*the same command again"):
+        evolve(short, model, task, out, watch=lose)
 
 
 def test_a_training_that_breaks_down_is_told(task, tmp_path: Path) -> None:

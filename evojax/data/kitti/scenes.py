@@ -159,7 +159,8 @@ def decode(entry: Entry) -> np.ndarray:
     """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(entry.read(), np.uint8), flags)
+        content = entry.read()
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except (OSError, cv2.error) as error:
         raise DataError(f"{entry.file} cannot be read: {error}") from error
     if image is None or image.shape[:2] != entry.shape:
@@ -167,6 +168,11 @@ def decode(entry: Entry) -> np.ndarray:
         raise DataError(
             f"{entry.file} {found}, though its header says {entry.shape} (height, width): it is "
             "damaged. Fetch it again, or take its index out of the lists."
+        )
+    if len(content) != entry.size:
+        raise DataError(
+            f"{entry.file} has {len(content)} bytes, but had {entry.size} when it was checked: it "
+            "has changed meanwhile. Put the one back that was there."
         )
     return image
 

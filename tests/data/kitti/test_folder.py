@@ -192,6 +192,9 @@ def test_damage_that_only_decoding_finds_is_named_then(town):
     file.unlink()
     with pytest.raises(DataError, match="000000.png cannot be read"):
         scenes.train[1]
+    file.write_bytes(content + bytes(9))
+    with pytest.raises(DataError, match="bytes, but had .* when it was checked"):
+        scenes.train[1]
 
 
 @pytest.mark.parametrize("name", ["train.txt", "test.txt", "label_2/000001.txt"])
