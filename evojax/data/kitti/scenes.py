@@ -162,7 +162,9 @@ def decode(entry: Entry) -> np.ndarray:
         content = entry.read()
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except (OSError, cv2.error) as error:
-        raise DataError(f"{entry.file} cannot be read: {error}") from error
+        raise DataError(
+            f"{entry.file} cannot be read ({error}). Put back the one that was there."
+        ) from error
     if image is None or image.shape[:2] != entry.shape:
         found = "cannot be decoded" if image is None else f"decodes to {image.shape[:2]}"
         raise DataError(
