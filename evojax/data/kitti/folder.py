@@ -102,7 +102,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _lists(root: Path, problems: list[SceneError]) -> tuple[list[_Listed], list[_Listed]] | None:
     """What train.txt and test.txt list; None where neither is there."""
-    there = [file for file in ("train.txt", "test.txt") if (root / file).is_file()]
+    there = [file for file in ("train.txt", "test.txt") if os.path.lexists(root / file)]
     if not there:
         return None
     if len(there) == 1:

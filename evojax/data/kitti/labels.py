@@ -116,7 +116,7 @@ def _parse(columns: list[str], where: str, shape: tuple[int, int]) -> tuple[str,
         raise _wrong(where, f"truncated is {truncated:g}; expected 0..1, or -1 for DontCare")
     if occluded not in (-1, 0, 1, 2, 3):
         raise _wrong(where, f"occluded is {occluded:g}; expected 0, 1, 2 or 3, or -1 for DontCare")
-    check_box(numbers[3:7], where, shape)
+    check_box(np.array(numbers[3:7], np.float32).tolist(), where, shape)  # As it is kept.
     return kind, numbers
 
 

@@ -197,6 +197,14 @@ def test_damage_that_only_decoding_finds_is_named_then(town):
         scenes.train[1]
 
 
+@pytest.mark.parametrize("name", ["train.txt", "test.txt"])
+def test_a_list_that_cannot_be_opened_is_not_taken_for_none(town, name):
+    (town / name).unlink()
+    (town / name).symlink_to(name)
+    with pytest.raises(DataError, match=f"{name} cannot be read .*symbolic links"):
+        load_kitti(f"kitti:{town}", skip_bad=True)
+
+
 @pytest.mark.parametrize("name", ["train.txt", "test.txt", "label_2/000001.txt"])
 def test_a_mark_at_a_text_s_begin_is_no_part_of_it(town, name):
     whole = load_kitti(f"kitti:{town}").identity

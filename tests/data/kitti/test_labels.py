@@ -48,6 +48,7 @@ def test_nothing_labelled():
         (CAR.replace(" 1 ", " 0.5 "), "wrong number", "occluded is 0.5; expected 0, 1, 2 or 3"),
         (CAR.replace(" 1 ", " 4 "), "wrong number", "occluded is 4"),
         (CAR.replace("387.63", "423.81"), "box inside out", "423.81, 181.54.*left < right"),
+        (CAR.replace("423.81", "387.6300001"), "box inside out", "or empty"),  # In float32.
         (CAR.replace("203.12", "100"), "box inside out", "top < bottom"),
         (CAR.replace("387.63", "-0.5"), "box outside the image", "image, which is 1242 x 375"),
         (CAR.replace("423.81", "1243"), "box outside the image", "not inside its image"),
