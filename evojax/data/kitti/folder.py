@@ -208,7 +208,9 @@ def _look(picture: Path, name: str) -> tuple[tuple[int, int], int]:
         ) from error
     if end not in tail:
         raise SceneError(
-            "truncated image", f"{name} ends too early, after {size} bytes: only a part is there."
+            "truncated image",
+            f"{name} ends too early, after {size} bytes: only a part is there, or something else "
+            f"follows the image. Expected its end in the last {_TAIL} bytes.",
         )
     return (height, width), size
 

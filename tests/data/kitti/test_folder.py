@@ -103,6 +103,11 @@ HARMS = [
     (truncate("000000.png"), "truncated image", r"image_2/000000.png ends too early"),
     (truncate("000001.jpg"), "truncated image", r"image_2/000001.jpg ends too early"),
     (
+        lambda town: (f := town / "image_2" / "000001.jpg").write_bytes(f.read_bytes() + bytes(64)),
+        "truncated image",
+        r"image_2/000001.jpg ends too early.*or something else follows the image",
+    ),
+    (
         lambda town: (town / "image_2" / "000002.png").write_bytes(b""),
         "unreadable image",
         r"image_2/000002.png cannot be read .*expected a PNG or JPEG",
