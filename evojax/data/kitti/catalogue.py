@@ -130,7 +130,8 @@ def _entry(
     try:
         with Image.open(io.BytesIO(encoded)) as header:
             width, height = header.size
-    except Exception as error:  # what a damaged header raises has no end
+            header.verify()  # All its checksums.
+    except Exception as error:  # what a damaged file raises has no end
         raise SceneError("unreadable image", f"{where} cannot be read ({error}).") from error
     check_shape(where, (height, width))
     objects = _objects(example["objects"], kinds, (height, width))

@@ -97,7 +97,14 @@ def truncate(name):
     return harm
 
 
+def hollow(town):
+    file = town / "image_2" / "000000.png"
+    content = file.read_bytes()
+    file.write_bytes(content[:60] + bytes(len(content) - 80) + content[-20:])
+
+
 HARMS = [
+    (hollow, "unreadable image", r"image_2/000000.png cannot be read"),
     (break_line, "broken line", r"label_2/000001.txt, line 3 has 3 columns"),
     (outside, "box outside the image", r"label_2/000005.txt, line 1: .* image, which is 200 x 120"),
     (truncate("000000.png"), "truncated image", r"image_2/000000.png ends too early"),
@@ -187,11 +194,11 @@ def test_images_of_other_sizes(town, write):
     assert load_kitti(f"kitti:{town}", skip_bad=True).skipped == {"image too large": 2}
 
 
-def test_damage_that_only_decoding_finds_is_named_then(town):
+def test_what_is_damaged_later_is_named_then(town):
+    scenes = load_kitti(f"kitti:{town}")
     file = town / "image_2" / "000000.png"
     content = file.read_bytes()
-    file.write_bytes(content[:60] + bytes(len(content) - 80) + content[-20:])
-    scenes = load_kitti(f"kitti:{town}")
+    hollow(town)
     with pytest.raises(DataError, match="000000.png cannot be decoded"):
         scenes.train[1]
     file.unlink()
