@@ -3,6 +3,15 @@
 Needs the packages of ``pip install 'evojax-synthesis[detection]'``: OpenCV and Grain.
 """
 
+try:
+    import cv2  # noqa: F401
+    import grain  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"KITTI's scenes need packages that are not installed ({error}): "
+        "pip install 'evojax-synthesis[detection]'"
+    ) from error
+
 from evojax.data.kitti.augmentation import ORIGINAL, Augmentation, augment
 from evojax.data.kitti.labels import SceneError, parse_labels
 from evojax.data.kitti.pipeline import Batch, View, batches, in_order

@@ -1,12 +1,14 @@
 """Batches: the same whatever the threads, and no thread left behind."""
 
+import importlib
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from evojax.data import DataError
+from evojax.data import DataError, kitti
 from evojax.data.kitti import ORIGINAL, SceneList, batches, in_order, load_kitti
 from evojax.data.kitti.pipeline import MOST_BOXES
 
@@ -167,3 +169,12 @@ def test_refuses_at_once(scenes, wrong, says):
     settings = {"seed": 3, "epoch": 1, "batch_size": 4} | wrong
     with pytest.raises(DataError, match=says):
         batches(scenes.train, **settings)
+
+
+@pytest.mark.parametrize("package", ["cv2", "grain"])
+def test_a_missing_package_is_told_with_what_to_install(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ImportError, match=rf"not installed .*{package}.*: pip install .*\[detection"
+    ):
+        importlib.reload(kitti)
