@@ -135,11 +135,8 @@ def test_bad_scenes(prepared, png):
     )
     image = png(np.zeros((120, 200, 3), np.uint8))
     writer.write(record("000001", image, ("Car", "Van"), 110, 200))
-    writer.write(
-        record(
-            "000004", image[:60] + bytes(len(image) - 80) + image[-20:], ("Car", "Van"), 120, 200
-        )
-    )
+    hollow = image[:60] + bytes(len(image) - 80) + image[-20:]
+    writer.write(record("000004", hollow, ("Car", "Van"), 120, 200))
     writer.close()
     with pytest.raises(
         DataError, match=r"2 problem.*\n.*000001.png: the box .*not inside its image"
