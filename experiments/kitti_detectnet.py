@@ -70,6 +70,7 @@ DEFAULTS = Detection(
 
 def prepare(options: Detection) -> tuple[Model, Task]:
     """The detector, and the scenes to learn from."""
+    service = Service(ORIGINAL if options.augment else None, options.workers)
     scenes = load_kitti(
         options.data,
         manual_dir=options.manual_dir,
@@ -79,7 +80,6 @@ def prepare(options: Detection) -> tuple[Model, Task]:
         subset=options.subset,
         skip_bad=options.skip_bad,
     )
-    service = Service(ORIGINAL if options.augment else None, options.workers)
     return linen(DetectNet(options.normalisation)), detection(scenes, service)
 
 

@@ -134,6 +134,7 @@ def _told(augmentation: Augmentation | None) -> dict[str, Any]:
 
 
 def _check(shape: tuple[int, ...], model: Model) -> None:
+    decode(np.zeros((1, 1, 5)))  # Fails here, before any training, without what OpenCV is to do.
     wanted = (1, shape[0] // CELL, shape[1] // CELL, 5)
     why = (
         f"for each cell of {CELL} x {CELL} pixels its coverage and a box, as "
@@ -232,9 +233,8 @@ def _prepare(
         with closing(stream(seed_of(key), 0, None)) as some:
             return made.loss(network, islice(some, LITTER_BATCHES))
 
-    def fitness(network: Network) -> float:
-        assert holdout is not None
-        score = _whole(find(made, network, holdout, recipe, workers), holdout)
+    def fitness(held: SceneList, network: Network) -> float:
+        score = _whole(find(made, network, held, recipe, workers), held)
         return 2 * score.precision * score.recall / max(sum(score), 1e-9)
 
     def measure(network: Network) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _prepare(
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, served, epochs, told),
         loss=loss,
-        fitness=None if holdout is None else fitness,
+        fitness=None if holdout is None else partial(fitness, holdout),
         measure=measure,
     )
 

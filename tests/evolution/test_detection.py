@@ -151,8 +151,12 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(task, scenes, tmp_path: Path)
         evolve(settings(**short), model, detection(scenes), tmp_path / "both")
 
 
-def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path, monkeypatch) -> None:
     out, model = tmp_path / "run", linen(Small())
+    with monkeypatch.context() as patch:
+        patch.delattr("cv2.groupRectangles")
+        with pytest.raises(ImportError, match="groupRectangles, which version 5 no longer has"):
+            evolve(settings(), model, task, out)
     with pytest.raises(ValueError, match="recipe.flip must be 0 for a detector"):
         evolve(settings(recipe={"flip": True}), model, task, out)
     with pytest.raises(ValueError, match=r"expected \(1, 4, 13, 5\)"):

@@ -38,6 +38,8 @@ def test_it_evolves_and_goes_on_without_bad_scenes(tmp_path, monkeypatch, capsys
 
     status, error = run()
     assert status == 2 and "000001.txt" in error and not out.exists()
+    status, error = run("--workers", "0")  # Before any label is read.
+    assert status == 2 and "workers must be at least 1; got 0" in error
     assert run("--skip-bad", "True") == (0, "")
     lineage = read_lineage(out)
     assert sum(lineage["dataset"]["skipped"].values()) == 1
