@@ -50,7 +50,8 @@ class Case(NamedTuple):
         overlaps: ``(n, m)``: intersection over union.
         wanted: ``(m,)`` bool: is to be found. The others are of a neighbouring kind or too
             difficult: a detection of one is neither right nor wrong.
-        small: ``(n,)`` bool: below the least height, so never wrong, and right for no object.
+        small: ``(n,)`` bool: below the least height, so never wrong. (In KITTI's average precision
+            right for no object, either.)
         excused: ``(n,)`` bool: lies in a region without labels, where it is not wrong.
     """
 

@@ -67,7 +67,7 @@ def evolve(
 
     Args:
         settings: everything that decides the lineage.
-        model: the model; its layers' last is the classifier.
+        model: the model; its last layers, as many as the task says, give the outputs.
         dataset: images and labels, or another task.
         out: the run's folder.
         experiment: its name in the record.
