@@ -61,9 +61,10 @@ def _draw(run_dir: Path, lineage: Lineage, restore: Restore) -> tuple[list[page.
     if lineage["dataset"].get("examples"):
         try:
             images = _examples(run_dir, lineage)
-            drawn.append(_both(lambda theme: scenes(lineage, images, theme)))
-        except (OSError, ValueError):
+        except OSError:
             left_out.append("The scenes are not shown: their images are missing or damaged.")
+        else:
+            drawn.append(_both(lambda theme: scenes(lineage, images, theme)))
     try:
         networks = _networks(run_dir, lineage, restore)
         drawn.append(_both(lambda theme: figures.kernels(lineage, networks, theme)))
