@@ -14,8 +14,9 @@ import pytest
 
 from evojax import report
 from evojax.data import DataError
-from evojax.data.kitti import load_kitti
-from evojax.detection import no_objects
+from evojax.data.kitti import CELL, load_kitti
+from evojax.data.kitti.augmentation import FILL
+from evojax.detection import Coverage, Decoding, no_objects
 from evojax.evolution import (
     DataLost,
     Event,
@@ -27,6 +28,8 @@ from evojax.evolution import (
 )
 from evojax.evolution.detection import Service, detection
 from evojax.learning import NonFiniteLoss, Recipe, linen, population_mesh
+from evojax.learning.detector import GREY
+from evojax.models.detectnet import STRIDE
 from tests.data.kitti.conftest import add, line, picture
 
 HEIGHT, WIDTH = 64, 208
@@ -193,6 +196,12 @@ def test_images_that_are_lost_meanwhile_are_told(street: Path, tmp_path: Path) -
 
     with pytest.raises(DataLost, match="000003.png cannot be read.*the same command again"):
         evolve(short, model, task, out, watch=lose)
+
+
+def test_data_network_and_decoding_agree_on_cells_and_on_grey() -> None:
+    # Each has its own, for none of them knows the others.
+    assert CELL == STRIDE == Coverage().stride == Decoding().stride
+    assert FILL == GREY
 
 
 def test_a_training_that_breaks_down_is_told(task, tmp_path: Path) -> None:

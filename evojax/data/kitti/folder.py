@@ -210,8 +210,8 @@ def _look(picture: Path, name: str) -> tuple[tuple[int, int], int]:
     if not complete:
         raise SceneError(
             "truncated image",
-            f"{name} ends too early, after {len(content)} bytes: only a part is there, or something "
-            f"else follows the image. Expected its end in the last {_TAIL} bytes.",
+            f"{name} ends too early, after {len(content)} bytes: only a part is there, or "
+            f"something else follows the image. Expected its end in the last {_TAIL} bytes.",
         )
     return (height, width), len(content)
 
