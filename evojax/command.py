@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,7 +119,7 @@ def run_task(
                 check_folder(options.out)
         model, task = hosts.in_turn(lambda: prepare(options))
         out = options.out
-        with report.progress() as watch:
+        with interruptible(), report.progress() as watch:
             lineage = evolve(
                 settings, model, task, options.out,
                 experiment=experiment, command=study.command(), watch=watch, mesh=mesh,
@@ -152,6 +154,28 @@ def run_task(
     console.print(tables.layers(lineage, published(experiment)).rich())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
     return 0
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises an interruption again that was swallowed, as those in callbacks of the collector are.
+
+    Python can only print what is raised there, and JAX has such a callback.
+    """
+    before = sys.unraisablehook
+
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Not at once: that would be in the callback still.
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _mesh(devices: int | None, hosts: Hosts) -> Mesh | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evojax.command import interruptible
 from evojax.evolution import checkpoints, read_lineage
 from evojax.evolution import generations as generations_module
 
@@ -293,3 +296,17 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
     assert whence == "run goes on after generation 1"
     assert goes_on.startswith("generation 2 of 3")
     assert read_lineage(tmp_path / "run")["generations"][0] == saved["generations"][0]
+
+
+def test_an_interruption_in_a_callback_of_the_collector_is_not_lost():
+    def callback(*args):
+        gc.callbacks.remove(callback)
+        raise KeyboardInterrupt
+
+    gc.callbacks.append(callback)
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        gc.collect()
+        for _ in range(500):
+            time.sleep(0.01)
+    assert sys.unraisablehook is before
