@@ -33,6 +33,8 @@ WORDS = 2000
 """Bytes of an error that the other processes are told."""
 ROOM = 4096
 """Least size of a message in bytes: of few sizes, few programs are compiled."""
+PIECE = 1 << 26
+"""Largest size: what passes through the devices takes no memory there that counts."""
 FAREWELL = 3.0
 """Seconds that a process which failed waits for the others to end as well."""
 
@@ -281,29 +283,32 @@ def _together(failure: type[Exception] = ValueError) -> Iterator[None]:
 
 def _agreed(value: T) -> T:
     """See `Hosts`."""
-    return json.loads(_from_first(json.dumps(value).encode()))
+    words = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    with _working():
+        length = int(multihost_utils.broadcast_one_to_all(np.uint32(len(words))))
+    return json.loads(_from_first(words, length).tobytes())
 
 
 def _agreed_arrays(tree: T) -> T:
     """See `Hosts`."""
-    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.map(_agreed_array, tree)
+
+
+def _agreed_array(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
     leads = jax.process_index() == 0
-    data = _from_first(b"".join(np.asarray(leaf).tobytes() for leaf in leaves) if leads else b"")
-    sizes = [leaf.size * leaf.dtype.itemsize for leaf in leaves]
-    ends = np.cumsum(sizes, dtype=int)
-    parts = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    shaped = [
-        jnp.asarray(np.frombuffer(part, leaf.dtype).reshape(leaf.shape))
-        for part, leaf in zip(parts, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, shaped)
+    own = np.asarray(leaf).reshape(-1).view(np.uint8) if leads else np.empty(0, np.uint8)
+    found = _from_first(own, leaf.size * leaf.dtype.itemsize)
+    return jnp.asarray(found.view(leaf.dtype).reshape(leaf.shape))
 
 
-def _from_first(data: bytes) -> bytes:
+def _from_first(data: np.ndarray, length: int) -> np.ndarray:
     """What process 0 has: as bytes, for adding up floats would lose the sign of a zero."""
-    with _working():
-        length = int(multihost_utils.broadcast_one_to_all(np.uint32(len(data))))
-        buffer = np.zeros(max(ROOM, 1 << (length - 1).bit_length()), np.uint8)
+    size = min(PIECE, max(ROOM, 1 << (length - 1).bit_length()))
+    found = np.empty(length, np.uint8)
+    for start in range(0, length, size):
+        part, piece = found[start : start + size], np.zeros(size, np.uint8)
         if jax.process_index() == 0:
-            buffer[:length] = np.frombuffer(data, np.uint8)
-        return multihost_utils.broadcast_one_to_all(buffer)[:length].tobytes()
+            piece[: len(part)] = data[start : start + size]
+        with _working():
+            part[:] = multihost_utils.broadcast_one_to_all(piece)[: len(part)]
+    return found

@@ -158,7 +158,9 @@ def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh
                 f"{getattr(recipe, field)!r}. The scenes have an augmentation of their own."
             )
     if mesh is not None:
-        raise ValueError("detectors train one after another: expected --devices 1")
+        raise ValueError(
+            "detectors train one after another: expected --devices 1, in a process by itself"
+        )
     memory = training_memory(model, recipe, shape, recipe.batch_size)
     return check_room(memory._replace(images=3 * recipe.batch_size * math.prod(shape)))
 

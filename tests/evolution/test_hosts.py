@@ -36,7 +36,8 @@ def start(tmp_path, dataset, compilation_cache):
         argv = [str(SMALL), "--data", f"npz:{data}", *SETTINGS.split(), *map(str, flags)]
         script.write_text(
             "import runpy, sys, jax\n"
-            "from evojax import report\n"
+            "from evojax import hosts, report\n"
+            "hosts.PIECE = 1000\n"  # They talk in pieces, as of large networks.
             "report.write = lambda out: out\n"  # Its figures take longer than the run.
             f"sys.stdout = sys.stderr = open({str(script) + '.log'!r}, 'a', buffering=1)\n"
             "jax.config.update('jax_num_cpu_devices', 2)\n"
