@@ -154,7 +154,7 @@ def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh
     for field in ("shift", "crop", "flip", "cutout", "label_smoothing"):
         if getattr(recipe, field):
             raise ValueError(
-                f"recipe.{field} must be 0 for a detector, whose boxes would not follow; got "
+                f"recipe.{field} must be 0 for a detector, whose training knows nothing of it; got "
                 f"{getattr(recipe, field)!r}. The scenes have an augmentation of their own."
             )
     if mesh is not None:
