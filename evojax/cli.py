@@ -21,7 +21,7 @@ from evojax.deploy.checks import check_round_to
 from evojax.deploy.export import Format, check_export
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import Saved, read_lineage, saved
-from evojax.report import tables
+from evojax.report import tables, text
 from evojax.report.deployed import widths
 from evojax.report.paper import published
 
@@ -32,7 +32,7 @@ class Show:
 
     Attributes:
         run: the run's folder.
-        generation: which one to compact; the last by default.
+        generation: which one to compact; by default the last whose network is there.
         batch: images a forward pass, for latency.
     """
 
@@ -59,7 +59,7 @@ class Compact:
     Attributes:
         run: the run's folder.
         out: a NumPy archive (.npz) for the smaller arrays; OUT.json describes them.
-        generation: which one; the last by default.
+        generation: which one; by default the last whose network is there.
         round_to: keep widths at multiples of this.
         force: overwrite files.
     """
@@ -79,7 +79,7 @@ class Export:
         run: the run's folder.
         out: the file.
         format: stablehlo for jax.export, onnx, or safetensors with OUT.json beside it.
-        generation: which one; the last by default.
+        generation: which one; by default the last whose network is there.
         round_to: keep widths at multiples of this.
         dense: export the network in its full size, pruned weights as zeros.
         batch: images a call, of ONNX; StableHLO takes any number.
@@ -142,7 +142,7 @@ def show(options: Show) -> None:
     dense = cost(network.apply, network.variables, network.image)
     masked = cost(network.apply, network.variables, network.image, network.masks)
     left = cost(small.apply, small.variables, network.image)
-    console.print(f"Generation {network.generation}")
+    console.print(f"{_which(network)}, compacted")
     console.print(widths(small.report, dense, masked, left).rich())
     shape = (options.batch, *network.image.shape[1:])
     images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
@@ -195,8 +195,23 @@ def _write(small: Compacted | None, network: Saved, out: Path, format: Format, f
         which.apply, which.variables, network.image, out, format, force=force,
         report=None if small is None else small.report,
     )  # fmt: skip
+    print(f"{_which(network)}: {_size(small)}")
     for file in done.files:
-        print(f"written: {file}")
+        print(f"written: {file}, {text.size(file.stat().st_size)}")
+
+
+def _which(network: Saved) -> str:
+    return f"Generation {network.generation} of {len(network.lineage['generations'])}"
+
+
+def _size(small: Compacted | None) -> str:
+    if small is None:
+        return "in its full size, pruned weights as zeros"
+    report = small.report
+    return (
+        f"{report.parameters_before:,} numbers, of which {report.living:,} are not pruned, "
+        f"in arrays of {report.parameters_after:,}"
+    )
 
 
 def _check_batch(batch: int) -> None:

@@ -101,7 +101,7 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
     there.write_text("precious")
     wrong = [
         (("show", tmp_path / "nowhere"), "there is no such file|missing"),
-        (("show", run, "--generation", 3), "expected 1 to 2"),
+        (("show", run, "--generation", 3), "expected one whose network is in"),
         (("show", run, "--batch", 0), "--batch must be at least 1"),
         (("compact", run, "--round-to", 0), "round_to must be a whole number of at least 1"),
         (("compact", run, there), "exists already"),
@@ -120,8 +120,12 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
 
 
 def test_the_lineage_in_the_repository_is_read(evojax, tmp_path):
-    run = Path(__file__).parents[1] / "results" / "networks" / "mnist_lenet"
-    out = tmp_path / "small.npz"
+    networks = Path(__file__).parents[1] / "results" / "networks"
+    status, printed, _ = evojax("compact", networks / "channels_lenet", tmp_path / "last.npz")
+    assert status == 0 and "Generation 11 of 11: 143,978 numbers" in printed
+    status, _, errors = evojax("compact", networks / "channels_lenet", "--generation", 5)
+    assert status == 2 and errors.endswith("channels_lenet: 1, 7, 11\n")
+    run, out = networks / "mnist_lenet", tmp_path / "small.npz"
     assert evojax("compact", run, out, "--generation", 12)[0] == 0
     arrays = np.load(out)
     assert arrays["params/conv1/kernel"].shape == (5, 5, 1, 23)

@@ -30,6 +30,12 @@ def folder(run: str | os.PathLike[str], generation: int, member: int = 0) -> Pat
     return Path(run) / "generations" / (f"{generation:03d}" + (f".{member}" if member else ""))
 
 
+def present(run: str | os.PathLike[str]) -> list[int]:
+    """Numbers of the generations whose fittest network is in a run's folder, rising."""
+    found = (Path(run) / "generations").glob(f"[0-9]*/{MANIFEST}")
+    return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+
+
 def save(run: str | os.PathLike[str], generation: int, network: Network, member: int = 0) -> int:
     """Saves a network whole or not at all: it is written beside its place and moved there.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +46,7 @@ def saved(
 
     Args:
         run: the run's folder.
-        generation: its number; the last by default.
+        generation: its number; the last whose network is there by default.
         member: its place in the population; the fittest by default, which is the first.
 
     Raises:
@@ -54,10 +54,6 @@ def saved(
             network than the recorded one, or a network that evojax does not ship.
     """
     lineage = read_lineage(run)
-    finished = len(lineage["generations"])
-    number = finished if generation is None else generation
-    if not 1 <= number <= finished:
-        raise ValueError(f"--generation {number}: expected 1 to {finished}, which {run} has")
     model, shape = lineage.get("model"), lineage["dataset"].get("image_shape")
     if not model or not isinstance(model, Mapping) or shape is None:
         raise ValueError(
@@ -65,6 +61,7 @@ def saved(
             f"more notes it, and trains nothing: {lineage['command']}"
         )
     module = rebuilt(model)
+    number = _number(run, generation, len(lineage["generations"]))
     members = members_of(lineage["generations"][number - 1])
     place = 0 if member is None else member
     if not 0 <= place < len(members):
@@ -77,3 +74,25 @@ def saved(
     variables = {"params": network.params, "batch_stats": network.batch_stats}
     image = jnp.zeros((1, *shape))
     return Saved(module.apply, variables, network.masks, image, number, lineage, place)
+
+
+def _number(run: str | os.PathLike[str], generation: int | None, finished: int) -> int:
+    """The generation asked for, of those that are recorded and whose network is there."""
+    there = [number for number in checkpoints.present(run) if 1 <= number <= finished]
+    if not there:
+        raise ValueError(
+            f"{run} holds no network: none of its {finished} generations is in "
+            f"{os.path.join(run, 'generations')}. Put that folder back from a copy."
+        )
+    if generation is not None and generation not in there:
+        raise ValueError(
+            f"--generation {generation}: expected one whose network is in {run}: {_listed(there)}"
+        )
+    return there[-1] if generation is None else generation
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """``1 to 5`` where none is missing, else all of them."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))

@@ -122,7 +122,7 @@ def generations(lineage: Lineage) -> Table:
         Column("C-E", "cluster_efficiency", text.times),
         Column("pooled", "cluster_efficiency_pooled", text.times),
         Column("MACs", "macs", text.operations),
-        Column("Training", "train_seconds", text.duration),
+        Column("Training\nh:m:s", "train_seconds", text.clock),
         Column("Loss", "loss", text.decimal, shown=False),
         Column("Epochs", "epochs", text.count, shown=False),
         Column("Dense", "bytes_dense", text.size, shown=False),

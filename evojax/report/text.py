@@ -63,6 +63,14 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def clock(seconds: float | None) -> str:
+    """A time in little room, as hours, minutes and seconds: "0:01:37"."""
+    if seconds is None:
+        return NOTHING
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 def _scaled(number: float, units: tuple[str, ...]) -> str:
     index = 0
     while number >= 999.5 and index < len(units) - 1:

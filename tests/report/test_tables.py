@@ -27,11 +27,12 @@ def test_a_row_for_each_generation(lineage: dict[str, Any]) -> None:
     rows = table.cells()
     assert len(rows) == 13
     assert rows[0] == [
-        "1", "1.00×", "99.50", "143,978", "7,200", "1.00×", "1.00×", "10.7 M", "12.3 s"
+        "1", "1.00×", "99.50", "143,978", "7,200", "1.00×", "1.00×", "10.7 M", "0:00:12"
     ]  # fmt: skip
     heads = [column.title.replace("\n", " ") for column in table.headings()]
     assert heads == [
-        "Gen.", "A-E", "Accuracy %", "Synapses", "Clusters", "C-E", "pooled", "MACs", "Training"
+        "Gen.", "A-E", "Accuracy %", "Synapses", "Clusters", "C-E", "pooled", "MACs",
+        "Training h:m:s",
     ]  # fmt: skip
 
 
@@ -123,6 +124,7 @@ def test_markdown_has_a_row_for_each_row_and_escapes() -> None:
 
 def test_no_figure_is_cut_short_on_a_terminal_of_80_columns(lineage: dict[str, Any]) -> None:
     paper = PUBLISHED["mnist_lenet"]
+    lineage["generations"][-1]["train_seconds"] = 45_840.0
     for table in (
         tables.generations(lineage),
         tables.layers(lineage, paper),
@@ -164,6 +166,8 @@ def test_names_are_no_markup() -> None:
         (text.duration(59.97), "1 min 00 s"),
         (text.duration(185), "3 min 05 s"),
         (text.duration(7620), "2 h 07 min"),
+        (text.clock(59.6), "0:01:00"),
+        (text.clock(7628), "2:07:08"),
         (text.decimal(0.123456), "0.1235"),
     ],
 )
