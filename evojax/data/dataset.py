@@ -79,6 +79,24 @@ def _check_split(what: str, split: Split, classes: int) -> None:
         )
 
 
+def check_unused(source: str, **folders: str | None) -> None:
+    """Refuses folders of tensorflow-datasets where another source would pass over them.
+
+    Args:
+      source: what is read instead, e.g. ``"digits"``.
+      folders: by the arguments' names.
+
+    Raises:
+      DataError: naming those that were given.
+    """
+    given = [f"{name} ({folder})" for name, folder in folders.items() if folder is not None]
+    if given:
+        raise DataError(
+            f"{' and '.join(given)}: only for sets of tensorflow-datasets, and {source!r} is none. "
+            "Leave it out, or name such a set as the source."
+        )
+
+
 def check_seen(dataset: Dataset) -> None:
     """Refuses a test set with classes that training never shows.
 

@@ -2,7 +2,14 @@
 
 import dataclasses
 
-from evojax.data.dataset import DataError, Dataset, Split, check_seen, stratified
+from evojax.data.dataset import (
+    DataError,
+    Dataset,
+    Split,
+    check_seen,
+    check_unused,
+    stratified,
+)
 from evojax.data.digits import load_digits
 from evojax.data.npz import load_npz
 from evojax.data.resize import fit
@@ -57,11 +64,10 @@ def load(
 
 
 def _read(source: str, manual_dir: str | None, data_dir: str | None, size: int) -> Dataset:
-    if source == "digits":
-        return load_digits()
-    if source.startswith("npz:"):
-        return load_npz(source.removeprefix("npz:"))
-    return load_tfds(source, manual_dir=manual_dir, data_dir=data_dir, size=size)
+    if source != "digits" and not source.startswith("npz:"):
+        return load_tfds(source, manual_dir=manual_dir, data_dir=data_dir, size=size)
+    check_unused(source, manual_dir=manual_dir, data_dir=data_dir)
+    return load_digits() if source == "digits" else load_npz(source.removeprefix("npz:"))
 
 
 def _fit(split: Split, size: int) -> Split:

@@ -53,6 +53,8 @@ def test_subset_is_fixed_and_leaves_the_test_set_whole(digits):
         ({"size": 0}, "size is 0"),
         ({"size": 32.0}, "size is 32.0"),
         ({"size": True}, "size is True"),
+        ({"manual_dir": "x"}, r"manual_dir \(x\): only for sets of tensorflow-datasets, and 'npz:"),
+        ({"source": "digits", "data_dir": "y"}, r"data_dir \(y\): only for sets of .* 'digits' is"),
     ],
 )
 def test_refuses_arguments_before_reading_anything(arguments, says):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evojax.data.dataset import DataError
+from evojax.data.dataset import DataError, check_unused
 from evojax.data.kitti.scenes import HEIGHT, WIDTH, Options, Scenes, check_canvas
 
 
@@ -43,10 +43,17 @@ def load_kitti(
     if source == "kitti":
         from evojax.data.kitti.catalogue import read_tfds
 
-        return read_tfds(options, manual_dir=manual_dir, data_dir=data_dir)
+        try:
+            return read_tfds(options, manual_dir=manual_dir, data_dir=data_dir)
+        except DataError as error:
+            raise DataError(
+                f"{error} Where KITTI's own files lie in FOLDER/image_2 and FOLDER/label_2, "
+                "kitti:FOLDER as the source reads them as they are."
+            ) from error
     kind, _, folder = source.partition(":")
     if kind != "kitti" or not folder.strip():
         raise DataError(f"source is {source!r}; expected 'kitti' or kitti:FOLDER.")
+    check_unused(source, manual_dir=manual_dir, data_dir=data_dir)
     from evojax.data.kitti.folder import read_folder
 
     return read_folder(folder, options)

@@ -186,5 +186,6 @@ def test_missing_says_what_to_do(tmp_path, monkeypatch):
         load_kitti(data_dir=str(tmp_path))
     assert "kitti is not prepared in" in str(error.value)
     assert "put data_object_image_2.zip, data_object_label_2.zip, devkit" in str(error.value)
+    assert "kitti:FOLDER as the source reads them as they are" in str(error.value)
     with pytest.raises(DataError, match="manual_dir is .* not a folder"):
         load_kitti(manual_dir=str(tmp_path / "none"), data_dir=str(tmp_path))

@@ -298,6 +298,11 @@ def test_other_sources(source):
         load_kitti(source)
 
 
+def test_archives_are_for_tensorflow_datasets(town):
+    with pytest.raises(DataError, match="manual_dir .*: only for sets of tensorflow-datasets"):
+        load_kitti(f"kitti:{town}", manual_dir=str(town))
+
+
 def test_the_split_of_the_papers():
     train, test = split(labelled())
     assert (len(train), len(test)) == (6373, 1108)
