@@ -10,6 +10,7 @@ from typing import Literal
 
 from evojax import genetics
 from evojax.learning import Recipe
+from evojax.learning.recipe import require_types
 
 Kind = Literal["channel", "filter", "kernel", "synapse"]
 
@@ -97,6 +98,14 @@ class Settings:
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
+        require_types(self)
+        _require(isinstance(self.recipe, Recipe), "recipe", self.recipe, "a Recipe")
+        for name in ("epochs", "sizes"):
+            value = getattr(self, name)
+            right = isinstance(value, tuple | list) and all(
+                isinstance(n, int | float) for n in value
+            )
+            _require(right, name, value, "a tuple of numbers, as Python has them")
         for name in (
             "generations", "litter", "population", "offspring", "parents", "min_clusters",
         ):  # fmt: skip
@@ -221,17 +230,23 @@ class Settings:
         return genetics.gene_tagged(self.chi) if self.parents > 1 else None
 
     def _encoding(self) -> genetics.Encoding:
+        # Made whatever the encoding is, for it checks what the record then holds.
+        driven = genetics.cluster_driven(self.selection_pressure, self.truncation, self.cluster)
+        structured = "channel" in driven.cluster
+        _require(
+            not structured or self.encoding not in ("synapse_driven", "magnitude"),
+            "cluster",
+            self.cluster,
+            f"without channel where the encoding is {self.encoding}, which draws synapses",
+        )
         match self.encoding:
             case "cluster_driven":
-                return genetics.cluster_driven(
-                    self.selection_pressure, self.truncation, self.cluster
-                )
+                return driven
             case "synapse_driven":
                 return genetics.synapse_driven(self.selection_pressure)
             case "magnitude":
                 return genetics.magnitude()
             case "random":
-                structured = "channel" in genetics.nested(self.cluster)
                 return genetics.random(self.cluster if structured else "synapse")
         raise ValueError(
             "encoding must be cluster_driven, synapse_driven, magnitude or random; "

@@ -6,7 +6,6 @@ small for float32, and because the environment's factor then is a sum.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +19,8 @@ from evojax.genetics.trees import PyTree
 Levels = tuple[tuple[int, ...], ...]
 
 LARGEST = 2.0**100
-"""Weights beyond it are those of a training that broke down: their sums would overflow."""
+"""Weights beyond it are those of a training that broke down: their sums would overflow. So would
+the logarithms of probabilities at a selection pressure beyond it."""
 
 
 class Dna(NamedTuple):
@@ -201,9 +201,9 @@ def magnitude() -> Encoding:
 
 
 def _require_pressure(selection_pressure: float) -> None:
-    if not (selection_pressure > 0 and math.isfinite(selection_pressure)):
+    if not 0 < selection_pressure <= LARGEST:
         raise ValueError(
-            f"selection_pressure must be positive and finite; got {selection_pressure} "
+            f"selection_pressure must be positive and at most 2^100; got {selection_pressure} "
             "(for pressure without bound use the encoding magnitude())"
         )
 

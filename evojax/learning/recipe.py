@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
@@ -61,6 +61,7 @@ class Recipe:
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
+        require_types(self)
         _require(self.optimizer in ("adamw", "sgd"), "optimizer", self.optimizer, "adamw or sgd")
         _require(
             self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant"
@@ -101,6 +102,28 @@ def compute_dtype(recipe: Recipe) -> jnp.dtype:
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
+
+
+def require_types(settings: Any) -> None:  # noqa: ANN401
+    """Checks that what a frozen dataclass declares as bool, int or float is just that, as in JSON.
+
+    A text is true, whatever it says, and NumPy's numbers cannot be recorded.
+
+    Raises:
+        ValueError: naming the field, its value and what is expected.
+    """
+    kinds: dict[Any, tuple[Any, str]] = {
+        "bool": (bool, "True or False"),
+        "int": (int, "a whole number"),
+        "float": ((int, float), "a number"),
+        "float | None": ((int, float, type(None)), "a number or None"),
+    }
+    for field in fields(settings):
+        if field.type in kinds:
+            kind, expected = kinds[field.type]
+            value = getattr(settings, field.name)
+            right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+            _require(right, field.name, value, f"{expected}, as Python has it")
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

@@ -67,7 +67,8 @@ def test_channels_may_be_drawn_at_random(tiny, dataset, tmp_path):
     ("wrong", "message"),
     [
         ({"cluster": "kernel"}, "a budget of macs needs channels for clusters.*got kernel"),
-        ({"encoding": "magnitude"}, "a budget of macs needs channels for clusters.*got synapse"),
+        ({"encoding": "magnitude"}, "cluster must be without channel where the encoding is magn"),
+        ({"encoding": "synapse_driven"}, "cluster must be without channel where the encoding is s"),
         ({"currency": "joules"}, "currency must be synapses, or macs or parameters"),
         ({"environment": "constant"}, "currency must be .* in a budget environment; got 'macs'"),
         ({"cluster": ("kernel", "channel")}, "several of them in this order"),

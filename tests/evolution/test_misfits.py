@@ -172,6 +172,26 @@ def test_models_that_are_no_classifiers_are_refused(kind, message, dataset, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"encoding": "magnitude", "selection_pressure": float("nan")}, "positive .*; got nan"),
+        ({"encoding": "random", "truncation": -5.0}, "truncation must lie"),
+        ({"encoding": "magnitude", "cluster": "blob"}, "cluster must be one of"),
+        ({"sweep": "False"}, "sweep must be True or False, as Python has it; got 'False'"),
+        ({"max_drop": "3"}, "max_drop must be a number"),
+        ({"holdout": "x"}, "holdout must be a number or None"),
+        ({"clusters": np.float32(0.5)}, "clusters must be a number, as Python has it"),
+        ({"sizes": 2.0}, "sizes must be a tuple of numbers"),
+        ({"epochs": 3}, "epochs must be a tuple of numbers"),
+        ({"recipe": {}}, "recipe must be a Recipe; got {}"),
+    ],
+)
+def test_settings_that_no_record_could_hold_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        with_(**wrong)
+
+
 @pytest.mark.parametrize("recipe", [{"shift": 8}, {"crop": 9}, {"cutout": 40}])
 def test_augmentation_as_large_as_the_images_is_refused(recipe, dense, dataset, tmp_path):
     settings = with_(recipe=dataclasses.replace(SETTINGS.recipe, **recipe))

@@ -143,11 +143,12 @@ def test_random_prefers_nothing(cluster):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: evojax.cluster_driven(0.0), "selection_pressure must be positive and finite"),
-        (lambda: evojax.cluster_driven(-1.0), "selection_pressure must be positive and finite"),
+        (lambda: evojax.cluster_driven(0.0), "selection_pressure must be positive and at most"),
+        (lambda: evojax.cluster_driven(-1.0), "selection_pressure must be positive and at most"),
         (lambda: evojax.cluster_driven(float("inf")), r"magnitude\(\)"),
+        (lambda: evojax.cluster_driven(1e39), r"at most 2\^100; got 1e\+39"),  # All would die.
         (lambda: evojax.cluster_driven(float("nan")), "selection_pressure must be positive"),
-        (lambda: evojax.synapse_driven(0.0), "selection_pressure must be positive and finite"),
+        (lambda: evojax.synapse_driven(0.0), "selection_pressure must be positive and at most"),
         (lambda: evojax.cluster_driven(truncation=1.0), r"truncation must lie in \[0, 1\); got 1"),
         (lambda: evojax.cluster_driven(truncation=-0.1), r"truncation must lie in \[0, 1\)"),
         (

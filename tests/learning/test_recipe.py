@@ -36,6 +36,9 @@ from evojax.learning.recipe import compute_dtype, learning_rate, optimizer
         ("shift", -1),
         ("crop", -1),
         ("cutout", -1),
+        ("shift", 1.5),
+        ("batch_size", True),
+        ("flip", "no"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(field, value):
