@@ -44,6 +44,11 @@ def load_npz(path: str) -> Dataset:
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Make it readable.") from error
     if not zipfile.is_zipfile(file):
         raise DataError(f"{file} is not an .npz file, or only a part of one. {_HOW}")
     try:

@@ -54,18 +54,24 @@ def check_folder(out: Path) -> None:
         nearest = next(path for path in (out, *out.parents) if path.exists())
         if not nearest.is_dir():
             raise RunFolderError(f"--out {out}: {nearest} is no folder. Name another one.")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        _require_access(nearest)
         foreign = nearest == out and any(not path.name.startswith(".") for path in out.iterdir())
         if foreign and not (out / "config.json").exists():
             raise RunFolderError(
                 f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
             )
         for part in ("generations", "figures"):
-            if (out / part).exists() and not (out / part).is_dir():
-                raise RunFolderError(f"--out {out}: {part} is no folder. Name another one.")
+            if (out / part).exists():
+                if not (out / part).is_dir():
+                    raise RunFolderError(f"--out {out}: {part} is no folder. Name another one.")
+                _require_access(out / part)
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def _require_access(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)} ({folder})")
 
 
 def holds_run(out: Path) -> bool:

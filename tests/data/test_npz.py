@@ -1,6 +1,8 @@
 """A user's own file: what is read, and that nothing wrong gets through."""
 
+import errno
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -68,6 +70,18 @@ def test_no_such_file(tmp_path):
     for source in (f"npz:{tmp_path / 'none.npz'}", "npz:", f"npz:{tmp_path}"):
         with pytest.raises(DataError, match="there is no such file"):
             load(source)
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    file = tmp_path / "closed.npz"
+    file.touch()
+
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(DataError, match=r"closed\.npz cannot be read: Permission denied"):
+        load(f"npz:{file}")
 
 
 def test_no_npz(tmp_path):

@@ -220,6 +220,17 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("part", ["generations", "figures"])
+def test_a_part_without_permission_is_refused(run, monkeypatch, part):
+    place = run / part
+    place.mkdir(exist_ok=True)
+    place.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.geteuid() == 0:
+        monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(place))
+    with pytest.raises(RunFolderError, match=rf"cannot be written: Permission denied .*{part}\)"):
+        opened(run)
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "run").symlink_to(tmp_path / "nowhere" / "at" / "all")
     with pytest.raises(RunFolderError, match="run cannot be written: File exists"):
