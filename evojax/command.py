@@ -54,6 +54,28 @@ class Options:
     hosts: Annotated[Joining, tyro.conf.OmitArgPrefixes] = Joining()
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises an interruption again that was swallowed, as those in callbacks of the collector are.
+
+    Python can only print what is raised there, and JAX has such a callback.
+    """
+    before = sys.unraisablehook
+
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Not at once: that would be in the callback still.
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def run(
     experiment: str,
     make_model: Callable[[int], nn.Module],
@@ -85,6 +107,7 @@ def run(
 
 
 @leaving
+@interruptible()
 def run_task(
     experiment: str,
     prepare: Callable[[Any], tuple[Model, Dataset | Task]],
@@ -119,7 +142,7 @@ def run_task(
                 check_folder(options.out)
         model, task = hosts.in_turn(lambda: prepare(options))
         out = options.out
-        with interruptible(), report.progress() as watch:
+        with report.progress() as watch:
             lineage = evolve(
                 settings, model, task, options.out,
                 experiment=experiment, command=study.command(), watch=watch, mesh=mesh,
@@ -154,28 +177,6 @@ def run_task(
     console.print(tables.layers(lineage, published(experiment)).rich())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
     return 0
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raises an interruption again that was swallowed, as those in callbacks of the collector are.
-
-    Python can only print what is raised there, and JAX has such a callback.
-    """
-    before = sys.unraisablehook
-
-    def tell(unraisable: sys.UnraisableHookArgs) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            # Not at once: that would be in the callback still.
-            threading.Timer(0.1, _thread.interrupt_main).start()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = tell
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def _mesh(devices: int | None, hosts: Hosts) -> Mesh | None:

@@ -100,8 +100,8 @@ def check_outputs(model: Model, image_shape: Shape, wanted: Shape, why: str) -> 
         why: which that are, and what to do, for the message.
 
     Raises:
-        ValueError: if it has something else than floating-point parameters, or gives something
-            else.
+        ValueError: if it has something else than floating-point parameters with entries, or gives
+            something else.
     """
     params, batch_stats = model.shapes(image_shape)
     for path, leaf in flatten(params)[0].items():
@@ -109,6 +109,11 @@ def check_outputs(model: Model, image_shape: Shape, wanted: Shape, why: str) -> 
             raise ValueError(
                 f"the parameter {path} is {leaf.dtype}, which cannot be trained: expected floating "
                 "point. Make it a constant of the model."
+            )
+        if 0 in leaf.shape:
+            raise ValueError(
+                f"the parameter {path} has no entries (shape {leaf.shape}), and cannot be saved: "
+                "expected at least one. Make a model without it."
             )
     outputs = jax.eval_shape(
         lambda p, b: model.forward(p, b, jnp.zeros((1, *image_shape)), False)[0],

@@ -150,6 +150,8 @@ class Odd(nn.Module):
             return x[:, :4]
         if self.kind == "whole":
             self.param("steps", lambda key: jnp.zeros(4, jnp.int32))
+        if self.kind == "empty":
+            self.param("hole", nn.initializers.zeros, (0, 4))
         if self.kind == "cache":
             self.variable("cache", "seen", jnp.zeros, ())
         logits = nn.Dense(4, name="dense")(x)
@@ -162,6 +164,7 @@ class Odd(nn.Module):
         ("bare", "Odd has the collections .*: expected params"),
         ("cache", "Odd has the collections .'cache', 'params'.: expected params"),
         ("whole", "the parameter steps is int32, which cannot be trained"),
+        ("empty", r"the parameter hole has no entries .shape \(0, 4\)."),
         ("pair", "outputs of shape none .a tuple. for one image"),
         ("named", "outputs of shape none .a dict. for one image"),
     ],

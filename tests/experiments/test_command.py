@@ -298,15 +298,30 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
     assert read_lineage(tmp_path / "run")["generations"][0] == saved["generations"][0]
 
 
-def test_an_interruption_in_a_callback_of_the_collector_is_not_lost():
+def swallowed(*_, **__):
+    """An interruption in a callback of the collector, and five seconds to notice it."""
+
     def callback(*args):
         gc.callbacks.remove(callback)
         raise KeyboardInterrupt
 
     gc.callbacks.append(callback)
+    gc.collect()
+    for _ in range(500):
+        time.sleep(0.01)
+
+
+def test_an_interruption_in_a_callback_of_the_collector_is_not_lost():
     before = sys.unraisablehook
     with pytest.raises(KeyboardInterrupt), interruptible():
-        gc.collect()
-        for _ in range(500):
-            time.sleep(0.01)
+        swallowed()
     assert sys.unraisablehook is before
+
+
+@pytest.mark.parametrize("where", ["load", "evolve", "report.write"])
+def test_an_interruption_is_not_lost_whatever_a_command_is_at(command, monkeypatch, where):
+    monkeypatch.setattr("evojax.command.evolve", lambda *_, **__: {})
+    monkeypatch.setattr(f"evojax.command.{where}", swallowed)
+    status, _, err = command(*QUICK)
+    assert status == 130
+    assert "to continue, run the same command again" in err
