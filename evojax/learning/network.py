@@ -79,9 +79,14 @@ def linen(module: nn.Module) -> Model:
     ``batch_stats`` is updated while it does.
 
     Raises:
-        ValueError: from `Model.forward`, if the module draws random numbers (dropout): it gets no
-            key. From `Model.init`, if it has a state of another kind.
+        ValueError: if it is no instance of a Flax Linen module. From `Model.forward`, if the module
+            draws random numbers (dropout): it gets no key. From `Model.init`, if it has a state of
+            another kind.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"expected an instance of a Flax Linen module, LeNet(10) say; got {module}"
+        )
     init = jax.jit(partial(_init, module), static_argnums=1)
     forward = partial(_forward, module)
     layers, norms = partial(layers_of, init, forward), partial(norms_of, init, forward)

@@ -25,9 +25,14 @@ def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
             trains by `nnx.Module.train` and `nnx.Module.eval`.
 
     Raises:
-        ValueError: if the module has variables of other kinds, such as a dropout's random state, or
-            no parameters.
+        ValueError: if `make` is a module already, or makes one with variables of other kinds, such
+            as a dropout's random state, or without parameters.
     """
+    if isinstance(make, flax_nnx.Module):
+        raise ValueError(
+            f"expected what makes a module, (rngs) -> module, such as its class; got the module "
+            f"{type(make).__name__} itself"
+        )
     blank = _split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
     init = jax.jit(partial(_init, make), static_argnums=1)
     forward = partial(_forward, blank)

@@ -223,3 +223,9 @@ def test_dropout_is_refused():
     params, stats = model.init(jax.random.key(0), (8, 8, 1))
     with pytest.raises(ValueError, match="Dropping draws random numbers while it trains"):
         model.forward(params, stats, jnp.ones((2, 8, 8, 1)), True)
+
+
+def test_what_is_no_module_is_refused():
+    for wrong in (nn.Dense, None):
+        with pytest.raises(ValueError, match="expected an instance of a Flax Linen module"):
+            linen(wrong)

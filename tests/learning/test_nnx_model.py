@@ -67,3 +67,8 @@ def test_random_numbers_and_empty_modules_are_refused():
         ))  # fmt: skip
     with pytest.raises(ValueError, match="Sequential has no parameters"):
         nnx(lambda rngs: flax_nnx.Sequential(flax_nnx.relu))
+
+
+def test_a_module_in_place_of_what_makes_one_is_refused():
+    with pytest.raises(ValueError, match="such as its class; got the module Linear itself"):
+        nnx(flax_nnx.Linear(2, 3, rngs=flax_nnx.Rngs(0)))
