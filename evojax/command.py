@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import tyro
 from jax.sharding import Mesh
-from rich.console import Console
 
 from evojax import report, study
 from evojax.data import Dataset, load
@@ -172,7 +171,7 @@ def run_task(
         return 130
     if not hosts.leads:
         return 0
-    console = Console()
+    console = report.console()
     console.print(tables.generations(lineage).rich())
     console.print(tables.layers(lineage, published(experiment)).rich())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.console import Console
 
+from evojax import report
 from evojax.data import load
 from evojax.evolution import Settings
 from evojax.learning import Recipe, linen
@@ -166,7 +166,7 @@ def collect(options: Options, plan: list[tuple[Terms, Settings]]) -> int:
         print(f"writes {options.results}; --collect True writes it of those that are")
         return 0
     shown = publish(options.results, content_of(options, done))
-    Console().print(shown.rich())
+    report.console().print(shown.rich())
     print(f"written: {options.results}, of {len(done)} of {len(plan)} cells")
     return 0
 

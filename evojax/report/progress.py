@@ -210,6 +210,11 @@ class _Screen(_Show):
         self.console.print(Text(line, style=style), no_wrap=True, overflow="ellipsis")
 
 
+def console() -> Console:
+    """What prints on standard output, in characters that it has, while somebody reads it."""
+    return Console(file=_Quiet(sys.stdout))  # type: ignore[arg-type]
+
+
 class _Quiet:
     """A text file whose failures to write are ignored: a closed pipe must not end a run."""
 

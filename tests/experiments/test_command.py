@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import json
 import os
 import re
@@ -44,7 +45,7 @@ def command(monkeypatch, tmp_path, quarters, capsys):
     return command
 
 
-def test_a_run_ends_with_tables_and_a_report(command, tmp_path):
+def test_a_run_ends_with_tables_and_a_report(command, tmp_path, monkeypatch):
     status, out, err = command(*QUICK)
     assert (status, err) == (0, "")
     assert "Generations" in out
@@ -56,8 +57,11 @@ def test_a_run_ends_with_tables_and_a_report(command, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.json", "lineage.json", "lineage.csv", "generations", "figures"}
 
-    again = command(*QUICK)
-    assert again[0] == 0
+    raw = io.BytesIO()
+    narrow = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert command(*QUICK)[0] == 0
+    assert b" 1.00? " in raw.getvalue() and b"Report: run/report.html" in raw.getvalue()
     assert read_lineage(tmp_path / "run")["generations"] == lineage["generations"]
 
 

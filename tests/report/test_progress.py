@@ -16,7 +16,7 @@ from evojax.evolution.events import (
     GenerationStarted,
     RunFinished,
 )
-from evojax.report import progress
+from evojax.report import console, progress
 
 Make = Callable[..., dict[str, Any]]
 
@@ -171,6 +171,7 @@ def test_a_closed_output_does_not_break_the_run(
         monkeypatch.setattr(sys, "stdout", output)
         with progress() as watch:
             _run(watch, make(2)["generations"])
+        console().print("a table")
 
 
 def test_an_output_that_lacks_a_character_gets_another(make: Make) -> None:
