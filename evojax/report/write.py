@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from evojax.evolution import checkpoints
 from evojax.evolution.record import Lineage, load
 from evojax.files import replace
 from evojax.report import figures, page, tables
@@ -16,10 +17,11 @@ from evojax.report.paper import published
 from evojax.report.scenes import scenes
 from evojax.report.style import DARK, LIGHT, Picture, Theme
 
-Restore = Callable[[Path, int], Network]
+Restore = Callable[..., Network]
+"""``(run, generation, crc32=...) -> network``: raises a ValueError where it is another one."""
 
 
-def write(run_dir: str | Path, restore: Restore | None = None) -> Path:
+def write(run_dir: str | Path, restore: Restore = checkpoints.restore) -> Path:
     """Writes the report of the run in `run_dir` and returns the path of its report.html.
 
     Every file is replaced at once or not at all, so a report that cannot be finished (a full disk)
@@ -28,7 +30,7 @@ def write(run_dir: str | Path, restore: Restore | None = None) -> Path:
 
     Args:
         run_dir: The run's folder, with its lineage.json.
-        restore: Reads the network of a generation; evojax.evolution.checkpoints.restore if None.
+        restore: Reads the network of a generation, which must be the recorded one.
 
     Raises:
         ValueError: lineage.json is missing, corrupt or of another schema, or lacks a field; the
@@ -37,7 +39,7 @@ def write(run_dir: str | Path, restore: Restore | None = None) -> Path:
     """
     run_dir = Path(run_dir)
     lineage = load(run_dir / "lineage.json")
-    drawn, left_out = _draw(run_dir, lineage, restore or _checkpoints())
+    drawn, left_out = _draw(run_dir, lineage, restore)
     for pictures in drawn:
         replace(run_dir / "figures" / f"{pictures.light.name}.png", pictures.light.png)
     replace(run_dir / "lineage.csv", tables.generations(lineage).csv().encode())
@@ -92,16 +94,9 @@ def _networks(run_dir: Path, lineage: Lineage, restore: Restore) -> dict[int, Ne
     for index in chosen(len(records)):
         number = records[index]["generation"]
         try:
-            networks[number] = restore(run_dir, number)
+            networks[number] = restore(run_dir, number, crc32=records[index].get("crc32"))
         except (OSError, ValueError) as error:
             # Without the error's own words: they name this machine's folders.
-            reason = f"the saved network of generation {number} is missing or damaged."
+            reason = f"the saved network of generation {number} is missing, damaged or another one."
             raise ValueError(reason) from error
     return networks
-
-
-def _checkpoints() -> Restore:
-    # Imported late: a page without networks needs no Orbax.
-    from evojax.evolution.checkpoints import restore
-
-    return restore

@@ -10,15 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from evojax import report
+from evojax.evolution import checkpoints
+from evojax.learning import Network
 
 Make = Callable[..., dict[str, Any]]
 
 
-def _restore(run: Path, generation: int) -> SimpleNamespace:
+def _restore(run: Path, generation: int, crc32: int | None = None) -> SimpleNamespace:
     """LeNet's first layer, with fewer synapses in every generation."""
     mask = np.zeros((5, 5, 1, 32), bool)
     mask[..., : 33 - 2 * generation] = True
@@ -27,7 +30,7 @@ def _restore(run: Path, generation: int) -> SimpleNamespace:
     )
 
 
-def _missing(run: Path, generation: int) -> SimpleNamespace:
+def _missing(run: Path, generation: int, crc32: int | None = None) -> SimpleNamespace:
     raise ValueError(f"{run}: no generation {generation}")
 
 
@@ -51,16 +54,19 @@ def test_a_report_is_written_into_the_runs_folder(run: Path) -> None:
 
 
 def test_it_reads_the_checkpoints_of_a_run(run: Path, make: Make) -> None:
-    from evojax.evolution import checkpoints
-    from evojax.learning import Network
-
-    (run / "lineage.json").write_text(json.dumps(make(1)))
     network = _restore(run, 1)
     params = network.params | {"dense2": {"kernel": np.ones((64, 10), np.float32)}}
     masks = network.masks | {"dense2": {"kernel": None}}
-    checkpoints.save(run, 1, Network(params, {}, masks))
+    lineage = make(1)
+    lineage["generations"][0]["crc32"] = checkpoints.save(run, 1, Network(params, {}, masks))
+    (run / "lineage.json").write_text(json.dumps(lineage))
     report.write(run)
-    assert (run / "figures" / "kernels.png").exists()
+    picture = run / "figures" / "kernels.png"
+    assert picture.exists()
+    picture.unlink()
+    checkpoints.save(run, 1, Network(jax.tree.map(np.negative, params), {}, masks))
+    assert "of generation 1 is missing, damaged or another one" in report.write(run).read_text()
+    assert not picture.exists()
 
 
 def test_a_missing_checkpoint_leaves_out_the_kernels_and_says_so(run: Path) -> None:
