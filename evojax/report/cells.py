@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from evojax.evolution.record import Lineage, Record, members_of
 from evojax.report import comparison, text
-from evojax.report.comparison import shown_as_is
+from evojax.report.comparison import deviation, shown_as_is
 from evojax.report.tables import Column, Table
 
 STORAGE = (4.0, 16.0, 64.0)
@@ -136,7 +136,7 @@ def spread(
         [column[index] for column in columns if index < len(column)]
         for index in range(max(map(len, columns)))
     ]
-    return list(map(statistics.fmean, rows)), list(map(_deviation, rows))
+    return list(map(statistics.fmean, rows)), list(map(deviation, rows))
 
 
 def table(cells: Sequence[Cell]) -> Table:
@@ -197,12 +197,8 @@ def _each(record: Record, name: str) -> list[float]:
     return [member[name] for member in members_of(record)]
 
 
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def _percent(fractions: Sequence[float], digits: int = 2) -> str:
     words = text.percent(statistics.fmean(fractions), digits)
     if len(fractions) > 1:
-        words += f" ± {text.percent(_deviation(fractions), digits)}"
+        words += f" ± {text.percent(deviation(fractions), digits)}"
     return words

@@ -103,10 +103,17 @@ def at(method: Method, size: float) -> Spread | None:
     if not found:
         return None
     efficiencies, accuracies = zip(*found, strict=True)
-    deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
     return Spread(
-        statistics.fmean(efficiencies), statistics.fmean(accuracies), deviation, len(found)
+        statistics.fmean(efficiencies),
+        statistics.fmean(accuracies),
+        deviation(accuracies),
+        len(found),
     )
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Their standard deviation, as of a sample; 0 of a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def read(path: Path, measure: Measure = SYNAPSES) -> tuple[Method, ...]:
@@ -171,8 +178,7 @@ def publish(
     replace(target, as_json(content))
     methods = (*beside, *read(target, measure))
     shown = table(methods, sizes, lead=lead)
-    heads = [column.title for column in shown.headings()]
-    replace(target, as_json({**content, "table": [heads, *shown.cells()]}))
+    replace(target, as_json({**content, "table": shown.as_lists()}))
     picture = accuracy(methods, note=note, ordered=ordered, measure=measure)
     replace(folder / f"{name}.png", picture.png)
     return shown

@@ -68,8 +68,7 @@ def publish(folder: Path, content: Mapping[str, Any]) -> Table:
     replace(target, as_json(content))
     cells = read(target)
     shown = table(cells)
-    heads = [column.title.replace("\n", " ") for column in shown.headings()]
-    replace(target, as_json({**content, "table": [heads, *shown.cells()]}))
+    replace(target, as_json({**content, "table": shown.as_lists()}))
     dataset = content["dataset"]
     what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"
     for picture in pictures(cells, what):

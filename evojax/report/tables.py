@@ -68,6 +68,10 @@ class Table:
             for row in self.rows
         ]
 
+    def as_lists(self) -> list[list[str]]:
+        """The headings, each on one line, and the rows as a person sees them: what JSON holds."""
+        return [[column.title.replace("\n", " ") for column in self.headings()], *self.cells()]
+
     def rich(self) -> RichTable:
         """A rich renderable: `rich.print(table.rich())`."""
         table = RichTable(
