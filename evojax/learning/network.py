@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError
 
 from evojax.learning.norms import norms_of
-from evojax.learning.structure import Forward, Init, Layer, PyTree, Shape, layers_of
+from evojax.learning.structure import Forward, Init, Layer, PyTree, Shape, evaluation, layers_of
 from evojax.models.record import described
 
 
@@ -88,9 +88,21 @@ def linen(module: nn.Module) -> Model:
             f"expected an instance of a Flax Linen module, LeNet(10) say; got {module}"
         )
     init = jax.jit(partial(_init, module), static_argnums=1)
-    forward = partial(_forward, module)
-    layers, norms = partial(layers_of, init, forward), partial(norms_of, init, forward)
-    return Model(init, forward, layers, norms, described(module))
+    return modelled(init, partial(_forward, module), described(module))
+
+
+def modelled(
+    init: Init, forward: Forward, description: Mapping[str, Any] = MappingProxyType({})
+) -> Model:
+    """A model whose layers and normalisations are found in its program, traced once a shape."""
+    program = cache(partial(evaluation, init, forward))
+    return Model(
+        init,
+        forward,
+        layers=lambda image_shape: layers_of(program(image_shape)),
+        norms=lambda image_shape: norms_of(program(image_shape)),
+        description=description,
+    )
 
 
 def _init(module: nn.Module, key: jax.Array, image_shape: Shape) -> tuple[PyTree, PyTree]:

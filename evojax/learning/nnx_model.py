@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx as flax_nnx
 
-from evojax.learning.network import Model, float32
-from evojax.learning.norms import norms_of
-from evojax.learning.structure import PyTree, Shape, layers_of
+from evojax.learning.network import Model, float32, modelled
+from evojax.learning.structure import PyTree, Shape
 
 
 def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
@@ -35,9 +34,7 @@ def nnx(make: Callable[[flax_nnx.Rngs], flax_nnx.Module]) -> Model:
         )
     blank = _split(flax_nnx.eval_shape(lambda: make(flax_nnx.Rngs(0))))
     init = jax.jit(partial(_init, make), static_argnums=1)
-    forward = partial(_forward, blank)
-    layers, norms = partial(layers_of, init, forward), partial(norms_of, init, forward)
-    return Model(init, forward, layers, norms)
+    return modelled(init, partial(_forward, blank))
 
 
 class _Parts(NamedTuple):

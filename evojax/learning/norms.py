@@ -9,13 +9,13 @@ from jax.extend.core import JaxprEqn, Literal, Var
 
 from evojax.deploy.rules.rule import shape_of
 from evojax.deploy.trace import REARRANGING, Program
-from evojax.learning.structure import PARAMS, STATS, Forward, Init, Shape, evaluation
+from evojax.learning.structure import PARAMS, STATS
 
 Value = tuple[Any, int]
 """A value of the program, a `Var` or `Literal`, and the one of its axes that is followed."""
 
 
-def norms_of(init: Init, forward: Forward, image_shape: Shape) -> dict[str, str]:
+def norms_of(program: Program) -> dict[str, str]:
     """Scales and offsets of normalisations by channel, each with the kernel that it belongs to.
 
     A normalisation is a module with a running statistic ``mean`` and parameters ``scale`` or
@@ -24,11 +24,9 @@ def norms_of(init: Init, forward: Forward, image_shape: Shape) -> dict[str, str]
     that normalises anything else (a sum, an activation) or several kernels' outputs is left out.
 
     Args:
-        init: as in `Model`.
-        forward: as in `Model`.
-        image_shape: (H, W, C).
+        program: of the model (`evojax.learning.structure.evaluation`).
     """
-    graph = _graph(evaluation(init, forward, image_shape))
+    graph = _graph(program)
     shapes = {path: shape_of(var) for var, path in graph.paths.items()}
     found: dict[str, str] = {}
     for var, path in graph.paths.items():

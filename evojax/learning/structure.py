@@ -63,7 +63,7 @@ def evaluation(init: Init, forward: Forward, image_shape: Shape) -> Program:
     )
 
 
-def layers_of(init: Init, forward: Forward, image_shape: Shape) -> tuple[Layer, ...]:
+def layers_of(program: Program) -> tuple[Layer, ...]:
     """The layers of a model, in the order in which its program first multiplies by them.
 
     A parameter is found whatever it is called, also where something is computed of it first (a
@@ -71,11 +71,8 @@ def layers_of(init: Init, forward: Forward, image_shape: Shape) -> tuple[Layer, 
     multiplied. What loops hide (scans of more than 128 steps, while) is not found.
 
     Args:
-        init: as in `Model`.
-        forward: as in `Model`.
-        image_shape: (H, W, C).
+        program: of the model (`evaluation`).
     """
-    program = evaluation(init, forward, image_shape)
     shapes = {
         path.removeprefix(PARAMS): jax.ShapeDtypeStruct(shape_of(var), dtype_of(var))
         for path, var in zip(program.paths, program.variables, strict=True)

@@ -229,3 +229,21 @@ def test_what_is_no_module_is_refused():
     for wrong in (nn.Dense, None):
         with pytest.raises(ValueError, match="expected an instance of a Flax Linen module"):
             linen(wrong)
+
+
+def test_a_network_is_traced_once_for_its_layers_and_norms():
+    traces = []
+
+    class Traced(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            traces.append(x.shape)
+            return nn.Dense(3)(x.mean((1, 2)))
+
+    model = linen(Traced())
+    layers, before = model.layers((8, 8, 1)), len(traces)
+    assert before > 0
+    assert model.norms((8, 8, 1)) == {} and model.layers((8, 8, 1)) == layers
+    assert len(traces) == before
+    model.layers((4, 4, 1))
+    assert len(traces) > before
