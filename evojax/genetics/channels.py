@@ -133,12 +133,12 @@ def spent(alive: jax.Array, channels: Channels, currency: str | None) -> jax.Arr
     if currency is None:
         return jnp.sum(alive)
     padded = jnp.append(alive, 1.0)  # Where -1 looks.
-    known: dict[bytes, jax.Array] = {}
+    known: dict[tuple, jax.Array] = {}
 
     def length(ids: np.ndarray) -> jax.Array:
         if not ids.shape[1]:
             return jnp.float32(len(ids))
-        key = ids.tobytes()
+        key = (ids.shape, ids.tobytes())
         if key not in known:
             known[key] = jnp.sum(jnp.prod(padded[ids], axis=1))
         return known[key]

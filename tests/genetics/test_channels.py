@@ -326,3 +326,15 @@ def test_where_jax_computes_in_64_bits_the_draw_is_the_same():
     with jax.enable_x64(True):
         found = draw()
     assert jax.tree.all(jax.tree.map(np.array_equal, found.masks, expected.masks))
+
+
+def test_axes_of_the_same_channels_in_other_factors_have_lengths_of_their_own():
+    """Four channels along one axis; along another pairs of them, as where a reshape merged axes."""
+    one, pairs = np.arange(4, dtype=np.int32)[:, None], np.arange(4, dtype=np.int32).reshape(2, 2)
+    channels = evojax.Channels(
+        axes={"a": (one,), "b": (pairs,)},
+        families={"a": np.arange(4, dtype=np.int32)},
+        prices={"parameters": {"a": 1.0, "b": 10.0}},
+    )
+    alive = jnp.array([True, True, True, False])
+    assert float(spent(alive, channels, "parameters")) == 3 + 10
