@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -17,25 +16,12 @@ from evojax.learning.images import Images
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe
 from evojax.learning.steps import Moment, State, steps
+from evojax.learning.training import PopulationEpoch, in_epochs
 
 PyTree = Any
 Together = Literal["map", "vmap"]
 MEMBERS = PartitionSpec("population")
 SAME = PartitionSpec()
-
-
-class PopulationEpoch(NamedTuple):
-    """What one epoch of training showed of every member.
-
-    Attributes:
-        losses: mean training loss, float32 (N,); NaN from where a member's training broke down.
-        accuracies: share of training images classified right, as they were trained on, (N,).
-        seconds: wall-clock time, compilation included.
-    """
-
-    losses: np.ndarray
-    accuracies: np.ndarray
-    seconds: float
 
 
 class PopulationTrainer(NamedTuple):
@@ -138,18 +124,18 @@ def population_trainer(
     ) -> tuple[Network, list[PopulationEpoch]]:
         members = len(keys)
         keys, masks, images = spread(keys), spread(networks.masks), placed(images, SAME)
-        state, history = begin(spread(networks)), []
-        for number in range(epochs):
-            start = time.perf_counter()
-            done, of = placed((jnp.int32(number), jnp.int32(epochs)), SAME)
+
+        def trained(state: State, number: int) -> tuple[State, PopulationEpoch]:
+            done, of = placed((np.int32(number), np.int32(epochs)), SAME)
             state, *shown = epoch(state, masks, keys, images, done, of)
             losses, accuracies = (np.array(fetched(each)[:members]) for each in shown)
-            history.append(PopulationEpoch(losses, accuracies, time.perf_counter() - start))
-            on_epoch(number + 1, history[-1])
-        trained = Network(state.params, state.batch_stats, masks)
+            return state, PopulationEpoch(losses, accuracies, 0.0)
+
+        state, history = in_epochs(trained, begin(spread(networks)), epochs, on_epoch)
+        whole = Network(state.params, state.batch_stats, masks)
         if not mesh.is_multi_process:
-            return jax.tree.map(lambda leaf: leaf[:members], trained), history
-        return jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), trained), history
+            return jax.tree.map(lambda leaf: leaf[:members], whole), history
+        return jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), whole), history
 
     def evaluate(networks: Network, images: Images) -> np.ndarray:
         counts = fetched(right(spread(networks), placed(images, SAME)))

@@ -20,6 +20,9 @@ PyTree = Any
 EVALUATION_BATCH = 500
 LOSS_SAMPLE = 1024
 
+LossOf = Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]]
+"""``(params, batch_stats, *batch) -> (loss, (batch_stats, shown))``."""
+
 
 class State(NamedTuple):
     """What an epoch changes.
@@ -76,72 +79,96 @@ def steps(
         recipe: how it is trained.
         split: says how a batch of images lies on devices (`jax.lax.with_sharding_constraint`).
     """
-    tx = optimizer(recipe)
-    forward = computing(model, recipe)
+    tx, forward = optimizer(recipe), computing(model, recipe)
+    loss_of = partial(_batch_loss, forward, recipe.label_smoothing)
+    return Steps(
+        begin=partial(begin, tx),
+        epoch=partial(_epoch, tx, loss_of, recipe, split),
+        right=partial(_right, forward),
+        loss=partial(_sampled_loss, loss_of, recipe.batch_size),
+    )
 
-    def loss_of(
-        params: PyTree, batch_stats: PyTree, images: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-        logits, batch_stats = forward(params, batch_stats, images, True)
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing
+
+def _batch_loss(
+    forward: Forward,
+    smoothing: float,
+    params: PyTree,
+    batch_stats: PyTree,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+    """A batch's mean loss; the running statistics after it, and how many it classifies right."""
+    logits, batch_stats = forward(params, batch_stats, images, True)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    loss = optax.softmax_cross_entropy(logits, targets).mean()
+    right = jnp.sum(jnp.argmax(logits, -1) == labels)
+    return loss, (batch_stats, right)
+
+
+def _epoch(
+    tx: optax.GradientTransformation,
+    loss_of: LossOf,
+    recipe: Recipe,
+    split: Callable[[jax.Array], jax.Array],
+    state: State,
+    masks: PyTree,
+    data: Images,
+    moment: Moment,
+) -> tuple[State, jax.Array, jax.Array]:
+    """See `Steps.epoch`; what makes no whole batch is left out, other images in each epoch."""
+    key, done, epochs = moment
+    count = data.labels.shape[0]
+    batch = min(recipe.batch_size, count)
+    number = count // batch
+    order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
+    order = jax.random.permutation(order_key, count)[: number * batch].reshape(number, batch)
+    alive = density(masks)
+
+    def step(state: State, inputs: tuple) -> tuple[State, tuple[jax.Array, jax.Array]]:
+        index, rows = inputs
+        image_key = jax.random.fold_in(augment_key, index)
+        images = split(augment(image_key, data.images[rows], data, recipe))
+        progress = (done + (index + 0.5) / number) / epochs
+        state, loss, right = descend(
+            tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive
         )
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
-        right = jnp.sum(jnp.argmax(logits, -1) == labels)
-        return loss, (batch_stats, right)
+        return state, (loss, right)
 
-    def epoch(
-        state: State, masks: PyTree, data: Images, moment: Moment
-    ) -> tuple[State, jax.Array, jax.Array]:
-        key, done, epochs = moment
-        count = data.labels.shape[0]
-        batch = min(recipe.batch_size, count)
-        number = count // batch
-        order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
-        order = jax.random.permutation(order_key, count)[: number * batch].reshape(number, batch)
-        alive = density(masks)
+    state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
+    return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
 
-        def step(state: State, inputs: tuple) -> tuple[State, tuple[jax.Array, jax.Array]]:
-            index, rows = inputs
-            image_key = jax.random.fold_in(augment_key, index)
-            images = split(augment(image_key, data.images[rows], data, recipe))
-            progress = (done + (index + 0.5) / number) / epochs
-            state, loss, right = descend(
-                tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive
-            )
-            return state, (loss, right)
 
-        state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
-        return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
+def _right(forward: Forward, network: Network, data: Images) -> jax.Array:
+    """See `Steps.right`; images are padded to whole batches, with a label that no class has."""
+    count = data.labels.shape[0]
+    batch = min(EVALUATION_BATCH, count)
+    padding = -count % batch
+    images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+    labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
 
-    def right(network: Network, data: Images) -> jax.Array:
-        count = data.labels.shape[0]
-        batch = min(EVALUATION_BATCH, count)
-        padding = -count % batch
-        images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
+    def right_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images = normalise(chunk[0], data)
+        logits, _ = forward(network.params, network.batch_stats, images, False)
+        return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
 
-        def right_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-            images = normalise(chunk[0], data)
-            logits, _ = forward(network.params, network.batch_stats, images, False)
-            return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
+    chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))
+    return jnp.sum(jax.lax.map(right_of, chunks))
 
-        chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))
-        return jnp.sum(jax.lax.map(right_of, chunks))
 
-    def loss(key: jax.Array, network: Network, data: Images) -> jax.Array:
-        count = min(LOSS_SAMPLE, data.labels.shape[0])
-        batch = min(recipe.batch_size, count)
-        order = jax.random.permutation(key, data.labels.shape[0])
+def _sampled_loss(
+    loss_of: LossOf, batch_size: int, key: jax.Array, network: Network, data: Images
+) -> jax.Array:
+    """See `Steps.loss`."""
+    count = min(LOSS_SAMPLE, data.labels.shape[0])
+    batch = min(batch_size, count)
+    order = jax.random.permutation(key, data.labels.shape[0])
 
-        def batch_loss(rows: jax.Array) -> jax.Array:
-            images = normalise(data.images[rows], data)
-            return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
+    def batch_loss(rows: jax.Array) -> jax.Array:
+        images = normalise(data.images[rows], data)
+        return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
 
-        rows = order[: count // batch * batch].reshape(-1, batch)
-        return jnp.mean(jax.lax.map(batch_loss, rows))
-
-    return Steps(partial(begin, tx), epoch, right, loss)
+    rows = order[: count // batch * batch].reshape(-1, batch)
+    return jnp.mean(jax.lax.map(batch_loss, rows))
 
 
 def computing(model: Model, recipe: Recipe) -> Forward:
@@ -168,7 +195,7 @@ def begin(tx: optax.GradientTransformation, network: Network) -> State:
 
 def descend(
     tx: optax.GradientTransformation,
-    loss_of: Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]],
+    loss_of: LossOf,
     state: State,
     masks: PyTree,
     batch: tuple,

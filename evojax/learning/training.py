@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -40,6 +39,23 @@ class Epoch(NamedTuple):
     waited: float = 0.0
 
 
+class PopulationEpoch(NamedTuple):
+    """What one epoch of training showed of every member.
+
+    Attributes:
+        losses: mean training loss, float32 (N,); NaN from where a member's training broke down.
+        accuracies: share of training images classified right, as they were trained on, (N,).
+        seconds: wall-clock time, compilation included.
+    """
+
+    losses: np.ndarray
+    accuracies: np.ndarray
+    seconds: float
+
+
+Shown = TypeVar("Shown", Epoch, PopulationEpoch)
+
+
 class Trainer(NamedTuple):
     """A model's training and evaluation, compiled once for all generations.
 
@@ -62,13 +78,8 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
     progress are arguments.
     """
     pure = steps(model, recipe)
-    begin, right, sampled_loss = jax.jit(pure.begin), jax.jit(pure.right), jax.jit(pure.loss)
-
-    @partial(jax.jit, donate_argnums=0)
-    def epoch(
-        state: State, masks: PyTree, data: Images, moment: Moment
-    ) -> tuple[State, jax.Array, jax.Array]:
-        return pure.epoch(state, masks, data, moment)
+    begin, epoch = jax.jit(pure.begin), jax.jit(pure.epoch, donate_argnums=0)
+    right, sampled_loss = jax.jit(pure.right), jax.jit(pure.loss)
 
     def train(
         key: jax.Array,
@@ -77,16 +88,15 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         epochs: int,
         on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     ) -> tuple[Network, list[Epoch]]:
-        state, history = begin(network), []
-        for number in range(epochs):
-            start = time.perf_counter()
+        def trained(state: State, number: int) -> tuple[State, Epoch]:
             moment = Moment(key, *jax.device_put((np.int32(number), np.int32(epochs))))
             state, *shown = epoch(state, network.masks, images, moment)
-            loss, accuracy = jax.device_get(shown)
-            history.append(Epoch(float(loss), float(accuracy), time.perf_counter() - start))
-            if not math.isfinite(history[-1].loss):
+            loss, accuracy = map(float, jax.device_get(shown))
+            if not math.isfinite(loss):
                 raise broke_down(number + 1, epochs, recipe)
-            on_epoch(number + 1, history[-1])
+            return state, Epoch(loss, accuracy, 0.0)
+
+        state, history = in_epochs(trained, begin(network), epochs, on_epoch)
         return Network(state.params, state.batch_stats, network.masks), history
 
     def evaluate(network: Network, images: Images) -> float:
@@ -96,6 +106,33 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
         return float(sampled_loss(key, network, images))
 
     return Trainer(train, evaluate, loss)
+
+
+def in_epochs(
+    train: Callable[[State, int], tuple[State, Shown]],
+    state: State,
+    epochs: int,
+    on_epoch: Callable[[int, Shown], None],
+) -> tuple[State, list[Shown]]:
+    """Trains for so many epochs, and times them.
+
+    Args:
+        train: ``(state, number) -> (state, shown)``: one epoch, numbers counted from 0. It takes
+            the state's memory.
+        state: before the first one.
+        epochs: how many.
+        on_epoch: told the number of each, counted from 1, and what it showed.
+
+    Returns:
+        The state after the last one, and what each showed, its ``seconds`` those that it took.
+    """
+    history: list[Shown] = []
+    for number in range(epochs):
+        start = time.perf_counter()
+        state, shown = train(state, number)
+        history.append(shown._replace(seconds=time.perf_counter() - start))
+        on_epoch(number + 1, history[-1])
+    return state, history
 
 
 def broke_down(epoch: int, epochs: int, recipe: Recipe) -> NonFiniteLoss:
