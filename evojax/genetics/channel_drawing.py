@@ -119,7 +119,7 @@ def connected(
                 odds += end.reshape([-1 if i == axis else 1 for i in range(len(axes))])
             opened = jnp.where(open_to(alive, channels, path), opened, -jnp.inf)
             cut = (jnp.max(odds) > -jnp.inf) & (jnp.max(opened) == -jnp.inf)
-            rescued += cut
+            rescued += cut.astype(jnp.int32)
             likeliest = jnp.unravel_index(jnp.argmax(odds), odds.shape)
             for ids, place in zip(axes, likeliest, strict=True):
                 ends = jnp.asarray(places(ids, channels))[place]

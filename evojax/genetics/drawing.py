@@ -101,7 +101,7 @@ def draw_offspring(
     if not encoding.ranked:
         kinds = kinds_of_shares(encoding, environment)
         shares = portions(environment, kinds, share)[kinds - len(log_fcs) :]
-        target = share * whole - undrawn
+        target = share * whole.astype(jnp.float32) - undrawn.astype(jnp.float32)
         clustered = encoding.clustered
         log_fcs, log_fs = factors(environment, genes, shares, drawn, target, clustered)
     limit = jnp.maximum(share_of(whole, share) - undrawn, 0)

@@ -217,7 +217,7 @@ def factors(
         if clustered:
             left = left * shares[kind]
             living = count(*[log > -jnp.inf for log in logs])
-            log_fcs[kind] = solve(kept, logs, living, left * living)
+            log_fcs[kind] = solve(kept, logs, living, left * living.astype(jnp.float32))
         pairs = zip(kept, logs, strict=True)
         kept = [given + jnp.minimum(0.0, log_fcs[kind] + log) for given, log in pairs]
     log_fs = solve(kept, [gene.synapses for gene in genes], drawn, target)
@@ -227,7 +227,7 @@ def factors(
 def share_of(number: jax.Array, share: float | jax.Array) -> jax.Array:
     """``floor(share * number)`` of an int32; in whole numbers, as float32 is too coarse."""
     if isinstance(share, jax.Array):
-        return jnp.floor(share * number).astype(jnp.int32)
+        return jnp.floor(share * number.astype(jnp.float32)).astype(jnp.int32)
     ratio = Fraction(share).limit_denominator(40_000)  # 7/10, not the float just below it.
     if ratio > share * (1 + 1e-12):
         ratio = Fraction(math.floor(share * 40_000), 40_000)

@@ -38,7 +38,8 @@ def search(
 
     def narrow(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         low, below, high, above, step = state
-        share = (target - 0.5 * tolerance - below) / jnp.maximum(above - below, 1e-30)
+        aim = _float32(target) - 0.5 * _float32(tolerance) - _float32(below)
+        share = aim / jnp.maximum(_float32(above - below), 1e-30)
         part = jnp.where(step % 2 == 1, jnp.clip(share, 0.0, 1.0), 0.5)
         # The minimum changes no value: it keeps a compiler from rounding the product and the sum at
         # once where the function is evaluated, and apart where x is kept.
@@ -60,3 +61,7 @@ def search(
     start: tuple[jax.Array, ...] = (bounds[0], zero, bounds[1], zero, jnp.int32(0))
     found: tuple[jax.Array, ...] = jax.lax.while_loop(unfinished, narrow, start)
     return found[0]
+
+
+def _float32(number: jax.Array | float) -> jax.Array:
+    return jnp.asarray(number, jnp.float32)

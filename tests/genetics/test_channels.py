@@ -338,3 +338,9 @@ def test_axes_of_the_same_channels_in_other_factors_have_lengths_of_their_own():
     )
     alive = jnp.array([True, True, True, False])
     assert float(spent(alive, channels, "parameters")) == 3 + 10
+
+
+def test_nothing_is_promoted_without_being_asked():
+    with jax.numpy_dtype_promotion("strict"):
+        evolve = evolving(evojax.budget(macs=0.8), cluster=("channel", "kernel"))
+        jax.eval_shape(evolve.draw, KEY, PARAMS, evolve.ancestor(PARAMS))

@@ -467,3 +467,13 @@ def test_where_jax_computes_in_64_bits_the_draw_is_the_same(encoding):
     with jax.enable_x64(True):
         draw = evojax.synthesis(ALL[encoding], evojax.budget(total=0.5)).draw(KEY, PARAMS, masks)
     assert_same(draw.masks, expected.masks)
+
+
+@pytest.mark.parametrize("encoding", ALL)
+def test_nothing_is_promoted_without_being_asked(encoding):
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        evolve = evojax.synthesis(ALL[encoding], evojax.budget(total=0.5))
+        masks = evolve.ancestor(PARAMS)
+        jax.eval_shape(evolve.dna, PARAMS, masks)
+        for share in (None, jnp.float32(0.5)):
+            jax.eval_shape(evolve.draw, KEY, PARAMS, masks, share)
