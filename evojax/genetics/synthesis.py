@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,96 +92,132 @@ def synthesis(
         >>> bool(masks["dense"]["kernel"].sum() + masks["dense"]["bias"].sum() <= 18)
         True
     """
-
     check_together(encoding, environment, mating)
     _require_channels(encoding, environment, channels)
-
-    def plan_of(params: PyTree) -> Layout:
-        if channels is not None:
-            check_channels(params, channels)
-        return layout(params, rule, encoding.cluster)
-
-    def ancestor(params: PyTree) -> PyTree:
-        plan = plan_of(params)
-        leaves, structure = flatten(params)
-        _require_finite(leaves, plan)
-        alive = [
-            None if plan.roles[path] is None else jnp.ones(jnp.shape(leaf), jnp.bool_)
-            for path, leaf in leaves.items()
-        ]
-        return jax.tree.unflatten(structure, alive)
-
-    @jax.jit
-    def jitted_dna(params: PyTree, masks: PyTree) -> Dna:
-        plan = plan_of(one_parent(params, mating))
-        leaves, structure = flatten(params)
-        clusters, synapses = {}, {}
-        genes, _ = inherited(params, masks, plan, encoding, mating)
-        for group, gene in zip(plan.groups, genes, strict=True):
-            product = jnp.exp(functools.reduce(jnp.add, gene.clusters, jnp.float32(0.0)))
-            for index, path in enumerate(group.paths):
-                clusters[path] = product[index] if gene.clusters else None
-                synapses[path] = jnp.exp(gene.synapses[index])
-        return Dna(
-            jax.tree.unflatten(structure, [clusters.get(path) for path in leaves]),
-            jax.tree.unflatten(structure, [synapses.get(path) for path in leaves]),
-            None
-            if channels is None
-            else jnp.exp(_channels_of(params, masks, plan, encoding, channels)[0]),
-        )
-
-    @jax.jit
-    def jitted_draw(key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None) -> Draw:
-        allowed = environment.share if share is None else share
-        plan = plan_of(one_parent(params, mating))
-        genes, marks = inherited(params, masks, plan, encoding, mating)
-        parent = Parent(genes, marks, jax.tree.structure(masks, is_leaf=lambda mask: mask is None))
-        if channels is None:
-            return draw_offspring(key, parent, allowed, plan, encoding, environment)
-        log, living = _channels_of(params, masks, plan, encoding, channels)
-        kinds = len(genes[0].clusters)
-        drawn = draw_channels(key, log, living, allowed, kinds, channels, environment)
-        alive, rescued = connected(drawn.alive, log, genes, plan, channels)
-        left = _left(parent, alive, plan, channels)
-        whole = parent.synapses(plan)
-        if environment.currency is not None:  # It is spent; other shares are of what is left.
-            allowed = math.prod(environment.clusters) * environment.synapses
-            whole = left.synapses(plan)
-        number = whole[0] + whole[1]
-        draw = draw_offspring(
-            key, left, allowed, plan, encoding, environment, number, (drawn.log_f,)
-        )
-        return draw._replace(
-            capped=draw.capped | drawn.capped, rescued=draw.rescued + drawn.rescued + rescued
-        )
-
-    @jax.jit
-    def jitted_inheritable(params: PyTree, masks: PyTree) -> PyTree:
-        plan = plan_of(one_parent(params, mating))
-        marks = inherited(params, masks, plan, encoding, mating)[1]
-        structure = jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
-        return jax.tree.unflatten(structure, list(marks.values()))
+    method = _Method(encoding, environment, rule, mating, channels)
+    compiled_dna = jax.jit(functools.partial(_dna, method))
+    compiled_draw = jax.jit(functools.partial(_draw, method))
+    compiled_inheritable = jax.jit(functools.partial(_inheritable, method))
 
     def dna(params: PyTree, masks: PyTree) -> Dna:
-        check_masks(params, masks, plan_of(one_parent(params, mating)))
-        return jitted_dna(params, masks)
+        method.check(params, masks)
+        return compiled_dna(params, masks)
 
     def draw(
         key: jax.Array, params: PyTree, masks: PyTree, share: float | jax.Array | None = None
     ) -> Draw:
-        check_masks(params, masks, plan_of(one_parent(params, mating)))
-        if not isinstance(share, jax.Array) and share is not None:
-            require_share("share", share)
-        return jitted_draw(key, params, masks, share)
+        method.check(params, masks)
+        if share is not None:
+            if not isinstance(share, jax.Array):
+                require_share("share", share)
+            share = jnp.asarray(share, jnp.float32)  # One program, whatever kind of number it is.
+        return compiled_draw(key, params, masks, share)
 
     def offspring(key: jax.Array, params: PyTree, masks: PyTree) -> PyTree:
         return draw(key, params, masks).masks
 
     def inheritable(params: PyTree, masks: PyTree) -> PyTree:
-        check_masks(params, masks, plan_of(one_parent(params, mating)))
-        return jitted_inheritable(params, masks)
+        method.check(params, masks)
+        return compiled_inheritable(params, masks)
 
-    return Synthesis(ancestor, dna, offspring, draw, plan_of, inheritable)
+    ancestor = functools.partial(_ancestor, method)
+    return Synthesis(ancestor, dna, offspring, draw, method.layout, inheritable)
+
+
+class _Method(NamedTuple):
+    """What `synthesis` was given: all that is known before there are parameters."""
+
+    encoding: Encoding
+    environment: Environment
+    rule: Rule
+    mating: Mating | None
+    channels: Channels | None
+
+    def layout(self, params: PyTree) -> Layout:
+        """The role of every parameter of one network."""
+        if self.channels is not None:
+            check_channels(params, self.channels)
+        return layout(params, self.rule, self.encoding.cluster)
+
+    def of_parents(self, params: PyTree) -> Layout:
+        """Likewise, of those that several parents share."""
+        return self.layout(one_parent(params, self.mating))
+
+    def check(self, params: PyTree, masks: PyTree) -> None:
+        """Checks that masks fit the parameters."""
+        check_masks(params, masks, self.of_parents(params))
+
+
+def _ancestor(method: _Method, params: PyTree) -> PyTree:
+    """See `Synthesis.ancestor`."""
+    plan = method.layout(params)
+    leaves, structure = flatten(params)
+    _require_finite(leaves, plan)
+    alive = [
+        None if plan.roles[path] is None else jnp.ones(jnp.shape(leaf), jnp.bool_)
+        for path, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(structure, alive)
+
+
+def _dna(method: _Method, params: PyTree, masks: PyTree) -> Dna:
+    """See `Synthesis.dna`."""
+    plan = method.of_parents(params)
+    leaves, structure = flatten(params)
+    clusters, synapses = {}, {}
+    genes, _ = inherited(params, masks, plan, method.encoding, method.mating)
+    for group, gene in zip(plan.groups, genes, strict=True):
+        product = jnp.exp(functools.reduce(jnp.add, gene.clusters, jnp.float32(0.0)))
+        for index, path in enumerate(group.paths):
+            clusters[path] = product[index] if gene.clusters else None
+            synapses[path] = jnp.exp(gene.synapses[index])
+    channels = method.channels
+    return Dna(
+        jax.tree.unflatten(structure, [clusters.get(path) for path in leaves]),
+        jax.tree.unflatten(structure, [synapses.get(path) for path in leaves]),
+        None
+        if channels is None
+        else jnp.exp(_channels_of(params, masks, plan, method.encoding, channels)[0]),
+    )
+
+
+def _draw(
+    method: _Method, key: jax.Array, params: PyTree, masks: PyTree, share: jax.Array | None
+) -> Draw:
+    """See `Synthesis.draw`."""
+    encoding, environment, channels = method.encoding, method.environment, method.channels
+    allowed = environment.share if share is None else share
+    plan = method.of_parents(params)
+    genes, marks = inherited(params, masks, plan, encoding, method.mating)
+    parent = Parent(genes, marks, _structure(masks))
+    if channels is None:
+        return draw_offspring(key, parent, allowed, plan, encoding, environment)
+    log, living = _channels_of(params, masks, plan, encoding, channels)
+    kinds = len(genes[0].clusters)
+    drawn = draw_channels(key, log, living, allowed, kinds, channels, environment)
+    alive, rescued = connected(drawn.alive, log, genes, plan, channels)
+    left = _left(parent, alive, plan, channels)
+    whole = parent.synapses(plan)
+    if environment.currency is not None:  # It is spent; other shares are of what is left.
+        allowed = math.prod(environment.clusters) * environment.synapses
+        whole = left.synapses(plan)
+    number = whole[0] + whole[1]
+    draw = draw_offspring(key, left, allowed, plan, encoding, environment, number, (drawn.log_f,))
+    return draw._replace(
+        capped=draw.capped | drawn.capped, rescued=draw.rescued + drawn.rescued + rescued
+    )
+
+
+def _inheritable(method: _Method, params: PyTree, masks: PyTree) -> PyTree:
+    """See `Synthesis.inheritable`."""
+    plan = method.of_parents(params)
+    marks = inherited(params, masks, plan, method.encoding, method.mating)[1]
+    return jax.tree.unflatten(_structure(masks), list(marks.values()))
+
+
+def _structure(masks: PyTree) -> Any:  # noqa: ANN401
+    """Theirs, ``None`` kept as a leaf."""
+    return jax.tree.structure(masks, is_leaf=lambda mask: mask is None)
 
 
 def check_together(
@@ -224,10 +260,15 @@ def _require_channels(
 
 
 def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
-    for path, leaf in leaves.items():
-        if plan.roles[path] is None or isinstance(leaf, jax.core.Tracer):
-            continue
-        if not bool(jnp.all(jnp.abs(jnp.asarray(leaf, jnp.float32)) <= LARGEST)):
+    """Refuses weights of a training that broke down; of what is traced nothing is known."""
+    with jax.ensure_compile_time_eval():  # Weights that a traced function closes over are known.
+        sound = {
+            path: jnp.all(jnp.abs(jnp.asarray(leaf, jnp.float32)) <= LARGEST)
+            for path, leaf in leaves.items()
+            if plan.roles[path] is not None and not isinstance(leaf, jax.core.Tracer)
+        }
+    for path, good in jax.device_get(sound).items():  # One transfer for all.
+        if not good:
             raise ValueError(
                 f"{path} has entries that are infinite, not a number or beyond 2^100: "
                 "expected the weights of a trained network. Train it again, with a lower "

@@ -477,3 +477,22 @@ def test_nothing_is_promoted_without_being_asked(encoding):
         jax.eval_shape(evolve.dna, PARAMS, masks)
         for share in (None, jnp.float32(0.5)):
             jax.eval_shape(evolve.draw, KEY, PARAMS, masks, share)
+
+
+def test_a_traced_function_may_close_over_the_parameters():
+    whole = BUDGET.ancestor(PARAMS)
+    shapes = jax.eval_shape(lambda: BUDGET.ancestor(PARAMS))
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, whole)
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, PARAMS)
+    with pytest.raises(ValueError, match="expected the weights of a trained network"):
+        jax.eval_shape(lambda: BUDGET.ancestor(broken))
+
+
+def test_a_share_of_any_kind_takes_the_same_program(compilations):
+    masks = BUDGET.ancestor(PARAMS)
+    draws = [BUDGET.draw(KEY, PARAMS, masks, jnp.float32(0.3))]
+    with compilations() as count:
+        draws += [BUDGET.draw(KEY, PARAMS, masks, share) for share in (0.3, np.float64(0.3))]
+        assert count() == 0
+    for draw in draws[1:]:
+        assert_same(draw, draws[0])
