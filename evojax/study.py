@@ -14,7 +14,7 @@ from evojax.data import Dataset
 from evojax.evolution import (
     CheckpointError,
     DataLost,
-    RunFolderError,
+    RunFolderInUse,
     Settings,
     evolve,
     read_lineage,
@@ -31,9 +31,7 @@ def run(out: Path, settings: Settings, model: Model, dataset: Dataset, experimen
                 settings, model, dataset, out,
                 experiment=experiment, command=command(), watch=watch,
             )  # fmt: skip
-    except RunFolderError as error:
-        if "in use by another process" not in str(error):
-            raise
+    except RunFolderInUse:
         print("another process is at it", flush=True)
 
 

@@ -43,6 +43,10 @@ class RunFolderError(ValueError):
     """A run's folder cannot be used: foreign, damaged, of another configuration or not writable."""
 
 
+class RunFolderInUse(RunFolderError):
+    """Another process works in a run's folder."""
+
+
 def check_folder(out: Path) -> None:
     """Checks that a folder can hold a run, without writing anything.
 
@@ -115,10 +119,11 @@ def open_run(
         The lineage so far, or ``None`` for a new run.
 
     Raises:
-        RunFolderError: as `check_folder`; or if another process works there, the record is damaged,
-            or the run is of another configuration, of other data or of another network (the
-            differing fields are named). What concerns later generations only may differ: their
-            number, and their entries in epochs and sizes.
+        RunFolderInUse: if another process works there.
+        RunFolderError: as `check_folder`; or if the record is damaged, or the run is of another
+            configuration, of other data or of another network (the differing fields are named).
+            What concerns later generations only may differ: their number, and their entries in
+            epochs and sizes.
     """
     check_folder(out)
     try:
@@ -140,7 +145,7 @@ def _hold(lock: IO[str], out: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise RunFolderError(
+        raise RunFolderInUse(
             f"--out {out} is in use by another process. Wait for it, or name another folder."
         ) from error
     except OSError:

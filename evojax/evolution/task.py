@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from evojax.evolution.settings import Settings
 from evojax.genetics.trees import flatten
 from evojax.learning import Epoch, Memory, Model, Network
 from evojax.learning.network import Shape
 from evojax.learning.population import PopulationEpoch
-
-if TYPE_CHECKING:
-    from evojax.evolution.settings import Settings
 
 OnEpoch = Callable[[int, Epoch], None]
 """Is told the number of an epoch, counted from 1, and what it showed."""
