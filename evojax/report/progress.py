@@ -27,16 +27,16 @@ from rich.text import Text
 
 from evojax.evolution.events import (
     EpochFinished,
+    Event,
     GenerationFinished,
     GenerationStarted,
     RunContinued,
     RunFinished,
     RunStarted,
+    Watch,
 )
 from evojax.evolution.record import scored
 from evojax.report import text
-
-Watch = Callable[[Any], None]
 
 
 @contextmanager
@@ -272,7 +272,7 @@ def _on_terminal(out: _Quiet) -> Iterator[_Show]:
 
 
 def _dispatcher(show: _Show) -> Watch:
-    actions: dict[type, Watch] = {
+    actions: dict[type, Callable[[Any], None]] = {
         RunStarted: show.run_started,
         RunContinued: show.run_continued,
         GenerationStarted: show.generation_started,
@@ -281,7 +281,7 @@ def _dispatcher(show: _Show) -> Watch:
         RunFinished: show.run_finished,
     }
 
-    def watch(event: object) -> None:
+    def watch(event: Event) -> None:
         action = actions.get(type(event))
         if action is not None:
             action(event)
