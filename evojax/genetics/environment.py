@@ -205,10 +205,10 @@ def factors(
     kinds = range(len(shares))
     log_fcs = [jnp.float32(0.0) for _ in kinds]
     if not environment.solved:
-        factors = [*shares, environment.synapses]
+        multipliers = [*shares, environment.synapses]
         if not clustered:
-            factors = [*[1.0] * len(shares), math.prod(factors)]
-        logs = [jnp.log(jnp.float32(factor)) for factor in factors]
+            multipliers = [*[1.0] * len(shares), math.prod(multipliers)]
+        logs = [jnp.log(jnp.float32(factor)) for factor in multipliers]
         return tuple(logs[:-1]), logs[-1]
     kept = [jnp.zeros((), jnp.float32)] * len(genes)
     left: float | jax.Array = 1.0
