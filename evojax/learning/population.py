@@ -77,43 +77,16 @@ def population_trainer(
     """
     mesh = population_mesh(1) if mesh is None else mesh
     pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
-
-    def each(function: Callable[..., PyTree], shared: int) -> Callable[..., PyTree]:
-        """One member's function for all members; the last arguments are the same for all."""
-
-        def here(*args: PyTree) -> PyTree:
-            own, common = args[: len(args) - shared], args[len(args) - shared :]
-            if together == "vmap":
-                return jax.vmap(lambda *mine: function(*mine, *common))(*own)
-            return jax.lax.map(lambda mine: function(*mine, *common), own)
-
-        def everywhere(*args: PyTree) -> PyTree:
-            specs = (*[MEMBERS] * (len(args) - shared), *[SAME] * shared)
-            return jax.shard_map(
-                here, mesh=mesh, in_specs=specs, out_specs=MEMBERS,
-                axis_names={"population"}, check_vma=False,
-            )(*args)  # fmt: skip
-
-        return everywhere
+    for_all = partial(_for_all, mesh, together)
+    placed, spread = partial(_placed_tree, mesh), partial(_spread, mesh)
 
     def one_epoch(
         state: State, masks: PyTree, key: jax.Array, images: Images, done: jax.Array, of: jax.Array
     ) -> tuple[State, jax.Array, jax.Array]:
         return pure.epoch(state, masks, images, Moment(key, done, of))
 
-    begin, right = jax.jit(each(pure.begin, 0)), jax.jit(each(pure.right, 1))
-    epoch = jax.jit(each(one_epoch, 3), donate_argnums=0)
-
-    def placed(tree: PyTree, spec: PartitionSpec) -> PyTree:
-        return jax.tree.map(partial(_placed, NamedSharding(mesh, spec)), tree)
-
-    def spread(tree: PyTree) -> PyTree:
-        """The members on their devices, with copies of the first that make their number even."""
-        if missing := -_members(tree) % mesh.shape["population"]:
-            tree = jax.tree.map(
-                lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, 0)]), tree
-            )
-        return placed(tree, MEMBERS)
+    begin, right = jax.jit(for_all(pure.begin, 0)), jax.jit(for_all(pure.right, 1))
+    epoch = jax.jit(for_all(one_epoch, 3), donate_argnums=0)
 
     def train(
         keys: jax.Array,
@@ -142,6 +115,40 @@ def population_trainer(
         return counts[: _members(networks)] / images.labels.shape[0]
 
     return PopulationTrainer(train, evaluate)
+
+
+def _for_all(
+    mesh: Mesh, together: Together, function: Callable[..., PyTree], shared: int
+) -> Callable[..., PyTree]:
+    """One member's function for all members; its last arguments, so many, are shared by them."""
+
+    def here(*args: PyTree) -> PyTree:
+        own, common = args[: len(args) - shared], args[len(args) - shared :]
+        if together == "vmap":
+            return jax.vmap(lambda *mine: function(*mine, *common))(*own)
+        return jax.lax.map(lambda mine: function(*mine, *common), own)
+
+    def everywhere(*args: PyTree) -> PyTree:
+        specs = (*[MEMBERS] * (len(args) - shared), *[SAME] * shared)
+        return jax.shard_map(
+            here, mesh=mesh, in_specs=specs, out_specs=MEMBERS,
+            axis_names={"population"}, check_vma=False,
+        )(*args)  # fmt: skip
+
+    return everywhere
+
+
+def _spread(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The members on their devices, with copies of the first that make their number even."""
+    if missing := -_members(tree) % mesh.shape["population"]:
+        tree = jax.tree.map(
+            lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, 0)]), tree
+        )
+    return _placed_tree(mesh, tree, MEMBERS)
+
+
+def _placed_tree(mesh: Mesh, tree: PyTree, spec: PartitionSpec) -> PyTree:
+    return jax.tree.map(partial(_placed, NamedSharding(mesh, spec)), tree)
 
 
 def fetched(array: jax.Array) -> np.ndarray:
