@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 
 from evojax import report
 from evojax.deploy import Compacted, cost, export
@@ -134,7 +133,7 @@ def show(options: Show) -> None:
     """Prints the tables of a run."""
     _check_batch(options.batch)
     lineage = read_lineage(options.run)
-    console = Console()
+    console = report.console()
     console.print(tables.generations(lineage).rich())
     console.print(tables.layers(lineage, published(lineage["experiment"])).rich())
     network = saved(options.run, options.generation)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from evojax import report, study
 from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
-from evojax.evolution.lineage import check_folder
+from evojax.evolution.run_folder import check_folder
 from evojax.evolution.task import Task
 from evojax.hosts import ALONE, HostError, Hosts, Joining, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh

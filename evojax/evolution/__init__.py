@@ -12,7 +12,8 @@ from evojax.evolution.events import (
     Watch,
 )
 from evojax.evolution.generations import evolve
-from evojax.evolution.lineage import RunFolderError, RunFolderInUse, read_lineage
+from evojax.evolution.lineage import RunFolderError, read_lineage
+from evojax.evolution.run_folder import RunFolderInUse
 from evojax.evolution.saved import Saved, saved
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import DataLost

@@ -26,17 +26,15 @@ from evojax.evolution.events import (
     Watch,
 )
 from evojax.evolution.lineage import (
-    check_alike,
     configuration,
     entry,
-    holds_run,
     new_lineage,
     note_surroundings,
-    open_run,
     write_lineage,
 )
 from evojax.evolution.mates import NothingShared
 from evojax.evolution.record import members_of, scored
+from evojax.evolution.run_folder import check_alike, holds_run, open_run
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import DataLost, Task
 from evojax.evolution.world import World, census_of, compacted_cost, make_world

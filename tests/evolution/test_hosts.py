@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evojax.evolution import read_lineage
-from evojax.evolution.lineage import check_alike
+from evojax.evolution.run_folder import check_alike
 from evojax.hosts import ALONE, Joining, hosts_of, join
 from evojax.learning import population_mesh
 from tests.evolution.test_population import untimed

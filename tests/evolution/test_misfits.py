@@ -21,7 +21,7 @@ from evojax.evolution import (
     generations,
     read_lineage,
 )
-from evojax.evolution.lineage import open_run
+from evojax.evolution.run_folder import open_run
 from evojax.learning import NonFiniteLoss, Recipe, linen, trainer
 
 SETTINGS = Settings(

@@ -7,13 +7,8 @@ import stat
 import pytest
 
 from evojax.evolution import RunFolderError, Settings, read_lineage
-from evojax.evolution.lineage import (
-    check_folder,
-    configuration,
-    new_lineage,
-    open_run,
-    write_lineage,
-)
+from evojax.evolution.lineage import configuration, new_lineage, write_lineage
+from evojax.evolution.run_folder import check_folder, open_run
 from evojax.learning import Recipe
 
 SETTINGS = Settings(generations=3, recipe=Recipe(learning_rate=0.01))
