@@ -26,8 +26,9 @@ the logarithms of probabilities at a selection pressure beyond it."""
 class Dna(NamedTuple):
     """Probabilities before the environment, P(s_c | W) and P(s_i | w_i) of Eq. 1.
 
-    A weight that is not finite, or beyond 2^100, has no strength, and the probability 0. Of a
-    ranked encoding only the order means something.
+    A weight that is not finite, or beyond 2^100, has no strength, and the probability 0; one that
+    is subnormal in float32 (below 1e-38) has the strength 0, as XLA flushes it. Of a ranked
+    encoding only the order means something.
 
     Attributes:
         clusters: one probability per cluster, the cluster's axes kept with length 1; of clusters
