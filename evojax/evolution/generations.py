@@ -128,9 +128,11 @@ def evolve(
         lineage = hosts.agreed(lineage)
         try:
             lineage["status"] = _evolve(out, lineage, world)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, DataLost) as error:
             if hosts.leads and lineage["generations"]:
-                lineage["status"] = f"interrupted after generation {len(lineage['generations'])}"
+                why = ": data were lost" if isinstance(error, DataLost) else ""
+                last = len(lineage["generations"])
+                lineage["status"] = f"interrupted after generation {last}{why}"
                 write_lineage(out, lineage)
             raise
         _write(out, lineage, world)
