@@ -19,7 +19,7 @@ from evojax.learning.masking import density
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, optimizer
 from evojax.learning.steps import State, begin, computing, descend, mean_loss
-from evojax.learning.training import Epoch, broke_down
+from evojax.learning.training import Epoch, broke_down, in_epochs
 
 PyTree = Any
 
@@ -113,10 +113,11 @@ def detector(model: Model, recipe: Recipe) -> Detector:
         epochs: int,
         on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
     ) -> tuple[Network, list[Epoch]]:
-        state, history, seed = begun(network), [], seed_of(key)
-        for number in range(epochs):
-            start, waited = time.perf_counter(), 0.0
+        seed = seed_of(key)
+
+        def trained(state: State, number: int) -> tuple[State, Epoch]:
             shown: list[jax.Array] = []
+            waited = 0.0
             # Closed after an error, too: threads that prepare batches end with their stream.
             with closing(stream.batches(seed, number)) as batches:
                 for index, (batch, seconds) in enumerate(timed(batches, shown)):
@@ -125,10 +126,11 @@ def detector(model: Model, recipe: Recipe) -> Detector:
                     shown.append(loss)
                     waited += seconds
             loss = float(mean(jnp.stack(shown), state))
-            history.append(Epoch(loss, None, time.perf_counter() - start, waited))
             if not math.isfinite(loss):
                 raise broke_down(number + 1, epochs, recipe)
-            on_epoch(number + 1, history[-1])
+            return state, Epoch(loss, None, 0.0, waited)
+
+        state, history = in_epochs(trained, begun(network), epochs, on_epoch)
         return Network(state.params, state.batch_stats, network.masks), history
 
     def loss(network: Network, batches: Iterable[Batch]) -> float:
