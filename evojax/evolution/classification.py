@@ -37,7 +37,7 @@ def classification(dataset: Dataset) -> Task:
     )
 
 
-def _check(dataset: Dataset, model: Model) -> None:
+def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None) -> None:
     why = (
         f"a logit for each of the {dataset.classes} classes of {dataset.name}. Make the model with "
         f"classes={dataset.classes}."

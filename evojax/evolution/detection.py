@@ -133,7 +133,18 @@ def _told(augmentation: Augmentation | None) -> dict[str, Any]:
     return {f"data.augmentation.{name}": value for name, value in fields.items()}
 
 
-def _check(shape: tuple[int, ...], model: Model) -> None:
+def _check(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> None:
+    for field in ("shift", "crop", "flip", "cutout", "label_smoothing"):
+        if getattr(settings.recipe, field):
+            raise ValueError(
+                f"recipe.{field} must be 0 for a detector, whose training knows nothing of it; got "
+                f"{getattr(settings.recipe, field)!r}. The scenes have an augmentation of their "
+                "own."
+            )
+    if mesh is not None:
+        raise ValueError(
+            "detectors train one after another: expected --devices 1, in a process by itself"
+        )
     decode(np.zeros((1, 1, 5)))  # Fails here, before any training, without what OpenCV is to do.
     wanted = (1, shape[0] // CELL, shape[1] // CELL, 5)
     why = (
@@ -147,22 +158,14 @@ def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh
     """What training takes. Of the images only those of three batches are on the device.
 
     Raises:
-        ValueError: if that does not fit, if the recipe asks for what only classification has, or if
-            networks are to be spread over devices.
+        ValueError: if that does not fit.
     """
-    recipe = settings.recipe
-    for field in ("shift", "crop", "flip", "cutout", "label_smoothing"):
-        if getattr(recipe, field):
-            raise ValueError(
-                f"recipe.{field} must be 0 for a detector, whose training knows nothing of it; got "
-                f"{getattr(recipe, field)!r}. The scenes have an augmentation of their own."
-            )
-    if mesh is not None:
-        raise ValueError(
-            "detectors train one after another: expected --devices 1, in a process by itself"
-        )
-    memory = training_memory(model, recipe, shape, recipe.batch_size)
-    return check_room(memory._replace(images=3 * recipe.batch_size * math.prod(shape)))
+    batch = settings.recipe.batch_size
+    memory = training_memory(model, settings.recipe, shape, batch)
+    return check_room(
+        memory._replace(images=3 * batch * math.prod(shape)),
+        "a smaller network, smaller images (height, width) or fewer at once (batch_size)",
+    )
 
 
 def _split(scenes: SceneList, share: float) -> tuple[SceneList, SceneList | None]:

@@ -93,7 +93,7 @@ def evolve(
     task = dataset if isinstance(dataset, Task) else classification(dataset)
     with hosts.together():
         config = configuration(settings, experiment, task.name) | task.config
-        task.check(model)
+        task.check(settings, model, mesh)
         watch(RunStarted(task.memory(settings, model, mesh)))
         about = task.record(settings)
         files = task.files() if hosts.leads else {}

@@ -68,7 +68,7 @@ class Task(NamedTuple):
             of the cluster efficiency.
         judged_by: what the record calls the fitness.
         config: what decides a lineage beside settings and data, as JSON gives it back.
-        check: ``(model)``; raises a ValueError if it cannot learn this.
+        check: ``(settings, model, mesh)``; raises a ValueError if it cannot learn this so.
         memory: ``(settings, model, mesh) -> memory`` that training takes; raises a ValueError where
             there is not enough.
         record: ``(settings) -> record`` of the data, with checksums that tell other data apart.
@@ -81,7 +81,7 @@ class Task(NamedTuple):
     outputs: int
     judged_by: str
     config: dict[str, Any]
-    check: Callable[[Model], None]
+    check: Callable[[Settings, Model, Mesh | None], None]
     memory: Callable[[Settings, Model, Mesh | None], Memory]
     record: Callable[[Settings], dict[str, Any]]
     prepare: Callable[[Settings, Model, Mesh | None], Trial]

@@ -78,8 +78,14 @@ def training_memory(model: Model, recipe: Recipe, shape: Shape, images: int) -> 
     )
 
 
-def check_room(memory: Memory) -> Memory:
+def check_room(
+    memory: Memory, smaller: str = "a smaller network or fewer images (subset)"
+) -> Memory:
     """The same, if at least a network and the images fit into the device's memory.
+
+    Args:
+        memory: what training takes.
+        smaller: what would take less, for the message.
 
     Raises:
         ValueError: if not.
@@ -89,8 +95,7 @@ def check_room(memory: Memory) -> Memory:
         raise ValueError(
             f"training takes {memory.state / 1e9:.1f} GB for {memory.parameters:,} parameters with "
             f"gradients and the optimizer's state, and {memory.images / 1e9:.1f} GB for images; "
-            f"the device has {limit / 1e9:.1f} GB. Take a smaller network, fewer images (subset), "
-            "or another device."
+            f"the device has {limit / 1e9:.1f} GB. Take {smaller}, or another device."
         )
     return memory
 
