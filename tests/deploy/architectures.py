@@ -20,17 +20,23 @@ def architecture(make):
     return make
 
 
+def _drawn(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
 def numbers(shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+    return jnp.asarray(_drawn(shape, seed))
 
 
 def filled(tree):
     """Random numbers in place of every leaf; variances stay positive, biases small."""
 
-    def fill(path, leaf):
+    def fill(path, leaf):  # By NumPy, which compiles nothing.
         name = jax.tree_util.keystr(path)
-        drawn = numbers(leaf.shape, sum(map(ord, name))) / np.sqrt(leaf.size / leaf.shape[-1])
-        return jnp.abs(drawn) + 0.5 if "var" in name else drawn / (10 if "bias" in name else 1)
+        drawn = _drawn(leaf.shape, sum(map(ord, name)))
+        drawn /= np.float32(np.sqrt(leaf.size / leaf.shape[-1]))
+        positive, small = "var" in name, "bias" in name
+        return jnp.asarray(np.abs(drawn) + 0.5 if positive else drawn / 10 if small else drawn)
 
     return jax.tree_util.tree_map_with_path(fill, tree)
 

@@ -35,7 +35,8 @@ def masked(variables, masks):
     marks = flatten(masks)[0].values()
     pairs = zip(leaves.values(), marks, strict=True)
     return jax.tree.unflatten(
-        structure, [leaf if mask is None else leaf * mask for leaf, mask in pairs]
+        structure,
+        [leaf if mask is None else jnp.asarray(np.where(mask, leaf, 0)) for leaf, mask in pairs],
     )
 
 
@@ -62,9 +63,9 @@ def others_like(x, count=8):
 def unmistakable(variables, x):
     """Weights and inputs with which no ReLU is silent, no two paths cancel and not all saturate."""
     if jnp.issubdtype(x.dtype, jnp.floating):
-        half = len(x) // 2
-        x = jnp.concatenate([0.3 * jnp.abs(x[:half]), 30 * jnp.abs(x[half:])])
-    return jax.tree.map(jnp.abs, variables), x
+        few, many = np.split(np.abs(x), [len(x) // 2])
+        x = jnp.asarray(np.concatenate([0.3 * few, 30 * many]))
+    return jax.tree.map(lambda leaf: jnp.asarray(np.abs(leaf)), variables), x
 
 
 def removals_missed(apply, variables, x):
@@ -105,7 +106,8 @@ def removals_missed(apply, variables, x):
         return jax.lax.map(lambda gone: without(gone, variables, x), nothing_and_each)
 
     changed = np.zeros(len(classes), bool)
-    for before, *after in (outputs(variables, x), outputs(*unmistakable(variables, x))):
+    for arguments in ((variables, x), unmistakable(variables, x)):
+        before, *after = np.asarray(outputs(*arguments))
         changed |= np.array([np.max(np.abs(output - before)) > 1e-6 for output in after], bool)
     return changed
 

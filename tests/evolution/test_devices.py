@@ -85,7 +85,10 @@ def test_the_lineage_is_the_same_on_one_two_and_eight_devices(compilation_cache,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
+        # In a hurry, as the rest of these tests; tests/learning has it with all optimisations.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     done = subprocess.run(
         [sys.executable, "-c", ON_DEVICES, str(tmp_path)],
