@@ -302,6 +302,14 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
     assert read_lineage(tmp_path / "run")["generations"][0] == saved["generations"][0]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handling of Ctrl-C, which what runs in the background of a script lacks."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 def swallowed(*_, **__):
     """An interruption in a callback of the collector, and five seconds to notice it."""
 
@@ -315,7 +323,7 @@ def swallowed(*_, **__):
         time.sleep(0.01)
 
 
-def test_an_interruption_in_a_callback_of_the_collector_is_not_lost():
+def test_an_interruption_in_a_callback_of_the_collector_is_not_lost(ctrl_c):
     before = sys.unraisablehook
     with pytest.raises(KeyboardInterrupt), interruptible():
         swallowed()
@@ -323,7 +331,7 @@ def test_an_interruption_in_a_callback_of_the_collector_is_not_lost():
 
 
 @pytest.mark.parametrize("where", ["load", "evolve", "report.write"])
-def test_an_interruption_is_not_lost_whatever_a_command_is_at(command, monkeypatch, where):
+def test_an_interruption_is_not_lost_whatever_a_command_is_at(ctrl_c, command, monkeypatch, where):
     monkeypatch.setattr("evojax.command.evolve", lambda *_, **__: {})
     monkeypatch.setattr(f"evojax.command.{where}", swallowed)
     status, _, err = command(*QUICK)
