@@ -22,7 +22,6 @@ environment variable JAX_COMPILATION_CACHE_DIR. 18, 18, 30 and 12 runs;
 three of each of the latter are the first's.
 """
 
-import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from evojax.command import leave
 from evojax.data import Dataset, load
 from evojax.deploy import compact, cost
 from evojax.evolution import Settings, checkpoints, read_lineage
@@ -290,4 +290,4 @@ def note(dataset: dict[str, Any], seeds: int) -> str:
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, description=__doc__)
-    sys.exit(guarded(lambda: main(chosen)))
+    leave(guarded(lambda: main(chosen)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import flax.linen as nn
 import jax
@@ -103,6 +104,18 @@ def run(
         return linen(make_model(dataset.classes)), dataset
 
     return run_task(experiment, classified, defaults, description)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process with this status, an interrupted one (130) without taking Python down.
+
+    A device may still compute then, and crashes where it meets what is left of the interpreter.
+    """
+    if status == 130:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 @leaving

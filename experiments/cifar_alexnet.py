@@ -9,10 +9,9 @@ random, synapse_driven):
     python experiments/cifar_alexnet.py --out runs/magnitude --encoding magnitude --max-drop 100
 """
 
-import sys
 from pathlib import Path
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 from evojax.models import AlexNet
@@ -43,4 +42,4 @@ DEFAULTS = Options(
 )
 
 if __name__ == "__main__":
-    sys.exit(run("cifar_alexnet", AlexNet, DEFAULTS, __doc__))
+    leave(run("cifar_alexnet", AlexNet, DEFAULTS, __doc__))

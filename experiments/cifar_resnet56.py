@@ -8,11 +8,10 @@ with the same litters (magnitude, random, synapse_driven):
     python experiments/cifar_resnet56.py --out runs/magnitude --encoding magnitude --max-drop 100
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 from evojax.models import ResNet
@@ -43,4 +42,4 @@ DEFAULTS = Options(
 )
 
 if __name__ == "__main__":
-    sys.exit(run("cifar_resnet56", partial(ResNet, 9), DEFAULTS, __doc__))
+    leave(run("cifar_resnet56", partial(ResNet, 9), DEFAULTS, __doc__))

@@ -5,10 +5,9 @@
 Two minutes on two CPU cores, compilation included.
 """
 
-import sys
 from pathlib import Path
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 from evojax.models.lenet import LeNet
@@ -26,4 +25,4 @@ DEFAULTS = Options(
 )
 
 if __name__ == "__main__":
-    sys.exit(run("digits_lenet", LeNet, DEFAULTS, __doc__))
+    leave(run("digits_lenet", LeNet, DEFAULTS, __doc__))

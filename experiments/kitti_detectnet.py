@@ -15,12 +15,11 @@ The controls at the same sizes (magnitude, random, synapse_driven):
     python experiments/kitti_detectnet.py --out runs/magnitude --encoding magnitude --max-drop 100
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evojax.command import Options, run_task
+from evojax.command import Options, leave, run_task
 from evojax.data.kitti import ORIGINAL, load_kitti
 from evojax.evolution import Settings
 from evojax.evolution.detection import Service, detection
@@ -84,4 +83,4 @@ def prepare(options: Detection) -> tuple[Model, Task]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_task("kitti_detectnet", prepare, DEFAULTS, __doc__))
+    leave(run_task("kitti_detectnet", prepare, DEFAULTS, __doc__))

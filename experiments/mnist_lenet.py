@@ -15,10 +15,9 @@ and the controls at the same sizes, with the same training (magnitude, random, s
         --sample-biases False --generations 12 --max-drop 100
 """
 
-import sys
 from pathlib import Path
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 from evojax.models.lenet import LeNet
@@ -45,4 +44,4 @@ DEFAULTS = Options(
 )  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(run("mnist_lenet", LeNet, DEFAULTS, __doc__))
+    leave(run("mnist_lenet", LeNet, DEFAULTS, __doc__))

@@ -23,7 +23,6 @@ to choose the fittest, and every cell of a seed has the same ancestor. 24 cells 
 images each.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from typing import Any, Literal
 import tyro
 
 from evojax import report
+from evojax.command import leave
 from evojax.data import load
 from evojax.evolution import Settings
 from evojax.learning import Recipe, linen
@@ -188,4 +188,4 @@ def content_of(options: Options, done: list[tuple[Terms, dict[str, Any]]]) -> di
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagConversionOff,))
-    sys.exit(guarded(lambda: main(chosen)))
+    leave(guarded(lambda: main(chosen)))

@@ -13,10 +13,9 @@ and the controls at the same sizes, with the same litters (magnitude, random, sy
     python experiments/stl10_lenet.py --out runs/random --encoding random --max-drop 100
 """
 
-import sys
 from pathlib import Path
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 from evojax.models import LeNet
@@ -48,4 +47,4 @@ DEFAULTS = Options(
 )
 
 if __name__ == "__main__":
-    sys.exit(run("stl10_lenet", LeNet, DEFAULTS, __doc__))
+    leave(run("stl10_lenet", LeNet, DEFAULTS, __doc__))

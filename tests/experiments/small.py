@@ -1,12 +1,11 @@
 """An experiment like those in experiments/, of a network and with settings for a second's work."""
 
-import sys
 from pathlib import Path
 
 import flax.linen as nn
 import jax
 
-from evojax.command import Options, run
+from evojax.command import Options, leave, run
 from evojax.evolution import Settings
 from evojax.learning import Recipe
 
@@ -32,4 +31,4 @@ DEFAULTS = Options(
 )
 
 if __name__ == "__main__":
-    sys.exit(run("small", Small, DEFAULTS, "A small experiment."))
+    leave(run("small", Small, DEFAULTS, "A small experiment."))
