@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evojax.command import interruptible
+from evojax.command import interruptible, leave
 from evojax.evolution import checkpoints, read_lineage
 from evojax.evolution import generations as generations_module
 
@@ -337,3 +337,21 @@ def test_an_interruption_is_not_lost_whatever_a_command_is_at(ctrl_c, command, m
     status, _, err = command(*QUICK)
     assert status == 130
     assert "to continue, run the same command again" in err
+
+
+BUSY = """
+import jax, jax.numpy as jnp
+from evojax.command import leave
+
+forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x[0, 0] == 1, lambda x: x @ x, x))
+forever(jnp.eye(500))
+leave(130)
+"""
+
+
+def test_an_interrupted_command_leaves_a_device_that_computes_for_ever():
+    done = subprocess.run([sys.executable, "-c", BUSY], timeout=60)
+    assert done.returncode == 130
+    with pytest.raises(SystemExit) as ended:
+        leave(2)
+    assert ended.value.code == 2
