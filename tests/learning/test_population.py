@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import flax.linen as nn
@@ -53,9 +54,14 @@ def population(members):
     return keys, jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(member, range(members)))
 
 
-def together(members, mesh=None, mode="map"):
+@cache  # Compiled once for all tests.
+def kit_of(mesh=None):
+    return trainer(MODEL, RECIPE) if mesh is None else population_trainer(MODEL, RECIPE, mesh)
+
+
+def together(members, mesh=None):
     """What a population of so many becomes, on the host, and its losses and accuracies."""
-    kit = population_trainer(MODEL, RECIPE, mesh, mode)
+    kit = kit_of(mesh or population_mesh(1))
     trained, history = kit.train(*population(members), images(), EPOCHS)
     return (
         [fetched(leaf) for leaf in jax.tree.leaves(trained)],
@@ -66,7 +72,7 @@ def together(members, mesh=None, mode="map"):
 
 def alone(members):
     """The same of its members, trained one after another."""
-    kit = trainer(MODEL, RECIPE)
+    kit = kit_of()
     keys, _ = population(members)
     runs = [kit.train(keys[n], member(n), images(), EPOCHS) for n in range(members)]
     return (
@@ -99,7 +105,7 @@ def test_all_at_once_computes_the_same():
 def test_a_member_that_breaks_down_harms_no_other():
     keys, networks = population(3)
     poisoned = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), networks.params)
-    kit = population_trainer(MODEL, RECIPE)
+    kit = kit_of(population_mesh(1))
     trained, history = kit.train(keys, networks._replace(params=poisoned), images(), EPOCHS)
     assert [np.isnan(epoch.losses).tolist() for epoch in history] == [[False, True, False]] * 2
     expected, *_ = alone(3)
@@ -107,13 +113,13 @@ def test_a_member_that_breaks_down_harms_no_other():
         np.testing.assert_array_equal(leaf[::2], wanted[::2])
     broken = member(1)._replace(params=jax.tree.map(lambda leaf: leaf[1], poisoned))
     with pytest.raises(NonFiniteLoss):
-        trainer(MODEL, RECIPE).train(keys[1], broken, images(), 1)
+        kit_of().train(keys[1], broken, images(), 1)
 
 
 def test_what_is_given_stays_whole():
-    keys, networks = population(2)
+    keys, networks = population(3)
     before = jax.tree.map(np.asarray, networks)
-    population_trainer(MODEL, RECIPE).train(keys, networks, images(), 1)
+    kit_of(population_mesh(1)).train(keys, networks, images(), 1)
     same(before, networks)
 
 

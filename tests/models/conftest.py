@@ -1,9 +1,14 @@
-"""Layers in NumPy, written independently, in float64."""
+"""Layers in NumPy, written independently, in float64; and compilation in a hurry."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _hurry(quick_compilation: None) -> None:
+    pass
 
 
 def convolve(x, kernel, bias=0.0, pad=0, stride=1):

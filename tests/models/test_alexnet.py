@@ -65,7 +65,8 @@ def test_forward_agrees_with_numpy(reference, batch_norm):
     params = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else other(leaf), params)
     stats = jax.tree.map(other, stats)
     x = random.normal(size=(2, 32, 32, 3)).astype(np.float32)
-    logits, _ = model.forward(params, stats, jnp.asarray(x), False)
+    variables = {"params": params, "batch_stats": stats}
+    logits = jax.jit(model.predict)(variables, jnp.asarray(x))
     wanted = expected(reference, params, stats, x, batch_norm)
     np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
 

@@ -21,11 +21,6 @@ BLOCKS = {  # weights, GMAC at 384x1248
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(quick_compilation):
-    pass
-
-
 def shapes_of(model):
     params, stats = jax.eval_shape(lambda key: model.init(key, (32, 48, 3)), jax.random.key(0))
     return {"params": params, "batch_stats": stats}

@@ -12,11 +12,6 @@ from evojax.models import AlexNet, LeNet, ResNet, described, narrow, rebuilt
 WIDTHS = (8, 8, 12, 12, 8, 20, 20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(quick_compilation):
-    pass
-
-
 def third(channels):
     return jnp.arange(channels) % 3 > 0
 

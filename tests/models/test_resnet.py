@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +77,8 @@ def test_forward_agrees_with_numpy(reference):
     params = jax.tree.map(lambda leaf, new: leaf if leaf.ndim > 1 else new, params, vectors)
     stats = randomised(stats, 2)
     x = np.random.default_rng(3).normal(size=(2, 16, 16, 3)).astype(np.float32)
-    logits, _ = model.forward(params, stats, jnp.asarray(x), False)
+    variables = {"params": params, "batch_stats": stats}
+    logits = jax.jit(model.predict)(variables, jnp.asarray(x))
     np.testing.assert_allclose(logits, expected(reference, params, stats, x), rtol=1e-4, atol=1e-4)
 
 
@@ -83,7 +86,7 @@ def test_training_updates_statistics():
     model = linen(ResNet(blocks=1))
     params, stats = model.init(jax.random.key(0), (8, 8, 3))
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
-    logits, updated = model.forward(params, stats, x, True)
+    logits, updated = jax.jit(partial(model.forward, train=True))(params, stats, x)
     assert logits.shape == (4, 10) and logits.dtype == jnp.float32
     assert not np.array_equal(updated["conv_norm"]["mean"], stats["conv_norm"]["mean"])
 
