@@ -68,6 +68,14 @@ def pictures(count: int, size: int = 8, seed: int = 0) -> Split:
     return Split(images, labels)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours run in the same process, with one fixture and one compiled program for all."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 @pytest.fixture(scope="session")
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where compiled programs are kept, for this process and those that it starts."""
