@@ -54,14 +54,6 @@ def population(run, number):
 
 
 @pytest.fixture(scope="module")
-def all_mate(tiny, dataset, tmp_path_factory):
-    """Three networks, each the offspring of all three."""
-    out = tmp_path_factory.mktemp("all") / "run"
-    evolve(SETTINGS, tiny, dataset, out)
-    return out
-
-
-@pytest.fixture(scope="module")
 def some_mate(normalised, dataset, tmp_path_factory):
     """Of four the fittest three live on, each the offspring of two of three, without gene tags."""
     out = tmp_path_factory.mktemp("some") / "run"
