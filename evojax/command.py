@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.run_folder import check_folder
 from evojax.evolution.task import Task
-from evojax.hosts import ALONE, HostError, Hosts, Joining, join, leaving
+from evojax.hosts import ALONE, HostError, Hosts, Joining, end, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
 from evojax.report.paper import published
@@ -112,9 +111,7 @@ def leave(status: int) -> NoReturn:
     A device may still compute then, and crashes where it meets what is left of the interpreter.
     """
     if status == 130:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        end(status)
     sys.exit(status)
 
 

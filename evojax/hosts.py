@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -178,17 +178,22 @@ def leaving(command: Callable[..., int]) -> Callable[..., int]:
             traceback.print_exc()
             status = 1
         if status and jax.distributed.is_initialized():
-            _end(status)
+            _part(status)
         return status
 
     return ended
 
 
-def _end(status: int) -> None:
+def _part(status: int) -> NoReturn:
     # Where all have failed together, they take leave in order, and each has its own status.
     parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     parting.start()
     parting.join(FAREWELL)
+    end(status)
+
+
+def end(status: int) -> NoReturn:
+    """Ends the process at once with this status, without taking Python down."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

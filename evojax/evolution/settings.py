@@ -10,7 +10,7 @@ from typing import Literal
 
 from evojax import genetics
 from evojax.learning import Recipe
-from evojax.learning.recipe import require_types
+from evojax.learning.recipe import require, require_types
 
 Kind = Literal["channel", "filter", "kernel", "synapse"]
 
@@ -99,41 +99,38 @@ class Settings:
             ValueError: naming the field, its value and what is allowed.
         """
         require_types(self)
-        _require(isinstance(self.recipe, Recipe), "recipe", self.recipe, "a Recipe")
+        require(isinstance(self.recipe, Recipe), "recipe", self.recipe, "a Recipe")
         for name in ("epochs", "sizes"):
             value = getattr(self, name)
             right = isinstance(value, tuple | list) and all(
                 isinstance(n, int | float) for n in value
             )
-            _require(right, name, value, "a tuple of numbers, as Python has them")
+            require(right, name, value, "a tuple of numbers, as Python has them")
         for name in (
             "generations", "litter", "population", "offspring", "parents", "min_clusters",
         ):  # fmt: skip
             value = getattr(self, name)
-            _require(_whole(value) and value >= 1, name, value, "a whole number of at least 1")
-        _require(
-            _whole(self.seed) and 0 <= self.seed < 1 << 32,
-            "seed", self.seed, "a whole number in [0, 2**32)",
-        )  # fmt: skip
-        _require(
+            require(value >= 1, name, value, "a whole number of at least 1")
+        require(0 <= self.seed < 1 << 32, "seed", self.seed, "a whole number in [0, 2**32)")
+        require(
             0 < self.max_drop <= 100, "max_drop", self.max_drop, "in (0, 100] (percentage points)"
         )
-        _require(
+        require(
             len(self.epochs) > 0 and all(_whole(n) and 1 <= n < 1 << 31 for n in self.epochs),
             "epochs", self.epochs, "one or more whole numbers of at least 1, below 2**31",
         )  # fmt: skip
-        _require(
+        require(
             all(1 < small < large for small, large in zip(self.sizes, self.sizes[1:], strict=False))
             and all(1 < size < float("inf") for size in self.sizes)
             and (not self.sizes or self.environment == "budget"),
             "sizes", self.sizes, "rising numbers above 1, in a budget environment",
         )  # fmt: skip
         self._check_population()
-        _require(
+        require(
             self.litter == 1 or self.heredity not in ("newborn", "rewind"),
             "litter", self.litter, "1 where weights are not inherited: new ones tell nothing yet",
         )  # fmt: skip
-        _require(
+        require(
             self.currency in ("synapses", "macs", "parameters")
             and (self.currency == "synapses" or self.environment == "budget"),
             "currency", self.currency, "synapses, or macs or parameters in a budget environment",
@@ -141,18 +138,18 @@ class Settings:
         genetics.check_together(self._encoding(), self._environment(), self._mating())
 
     def _check_population(self) -> None:
-        _require(
+        require(
             self.offspring >= self.population,
             "offspring", self.offspring, f"at least the population, {self.population}",
         )  # fmt: skip
-        _require(
+        require(
             self.parents <= self.population,
             "parents", self.parents, f"at most the population, {self.population}",
         )  # fmt: skip
-        _require(self.mates in ("fittest", "random"), "mates", self.mates, "fittest or random")
-        _require(0 < self.chi <= 1, "chi", self.chi, "in (0, 1]")
-        _require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
-        _require(
+        require(self.mates in ("fittest", "random"), "mates", self.mates, "fittest or random")
+        require(0 < self.chi <= 1, "chi", self.chi, "in (0, 1]")
+        require(0 <= self.held_out < 1, "holdout", self.holdout, "in [0, 1)")
+        require(
             self.held_out > 0 or not self.chooses,
             "holdout",
             self.holdout,
@@ -160,7 +157,7 @@ class Settings:
             "are chosen on held-out images",
         )
         single = ("inherit",) if self.parents == 1 else ()
-        _require(
+        require(
             self.heredity in (*single, "mean", "fittest", "newborn", "rewind"),
             "heredity",
             self.heredity,
@@ -233,7 +230,7 @@ class Settings:
         # Made whatever the encoding is, for it checks what the record then holds.
         driven = genetics.cluster_driven(self.selection_pressure, self.truncation, self.cluster)
         structured = "channel" in driven.cluster
-        _require(
+        require(
             not structured or self.encoding not in ("synapse_driven", "magnitude"),
             "cluster",
             self.cluster,
@@ -283,8 +280,3 @@ def size_of(sizes: tuple[float, ...], generation: int) -> float | None:
     """The entry of `Settings.sizes` for a generation; the ancestor has none."""
     index = generation - 2
     return sizes[index] if 0 <= index < len(sizes) else None
-
-
-def _require(holds: bool, field: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{field} must be {expected}; got {value!r}")

@@ -62,33 +62,31 @@ class Recipe:
             ValueError: naming the field, its value and what is allowed.
         """
         require_types(self)
-        _require(self.optimizer in ("adamw", "sgd"), "optimizer", self.optimizer, "adamw or sgd")
-        _require(
+        require(self.optimizer in ("adamw", "sgd"), "optimizer", self.optimizer, "adamw or sgd")
+        require(
             self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant"
         )
-        _require(
+        require(
             self.compute_dtype in ("float32", "bfloat16", "auto"),
             "compute_dtype",
             self.compute_dtype,
             "float32, bfloat16 or auto",
         )
-        _require(
+        require(
             0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "positive"
         )
-        _require(0 <= self.sparse_rate <= 1, "sparse_rate", self.sparse_rate, "in [0, 1]")
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
-        _require(
+        require(0 <= self.sparse_rate <= 1, "sparse_rate", self.sparse_rate, "in [0, 1]")
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
+        require(
             0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "at least 0"
         )
-        _require(0 <= self.l1 < float("inf"), "l1", self.l1, "at least 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
-        _require(
-            0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
-        )
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(0 <= self.l1 < float("inf"), "l1", self.l1, "at least 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         for field in ("shift", "crop", "cutout"):
-            _require(getattr(self, field) >= 0, field, getattr(self, field), "at least 0")
-        _require(
+            require(getattr(self, field) >= 0, field, getattr(self, field), "at least 0")
+        require(
             not (self.shift and self.crop),
             "crop",
             self.crop,
@@ -123,10 +121,15 @@ def require_types(settings: Any) -> None:  # noqa: ANN401
             kind, expected = kinds[field.type]
             value = getattr(settings, field.name)
             right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-            _require(right, field.name, value, f"{expected}, as Python has it")
+            require(right, field.name, value, f"{expected}, as Python has it")
 
 
-def _require(holds: bool, field: str, value: object, expected: str) -> None:
+def require(holds: bool, field: str, value: object, expected: str) -> None:
+    """Checks a field of a frozen dataclass.
+
+    Raises:
+        ValueError: if `holds` is false, naming the field, its value and what is expected.
+    """
     if not holds:
         raise ValueError(f"{field} must be {expected}; got {value!r}")
 
