@@ -4,7 +4,8 @@
     python benchmarks/inference.py --untrained AlexNet --macs 2 4 8
 
 For the ancestor (dense), and for each generation as it is saved (masked: the same arrays with
-zeros in them) and compacted, to the channels that live and to multiples of eight of them:
+zeros in them) and compacted, to the channels that live and to multiples of eight of them, and then
+with each convolution in the form that is fastest (autotuned, for each batch):
 parameters, multiply-accumulates an image, bytes, and the time of a forward pass in batches of 1, 32
 and 256. All take turns within one run, after a warm-up. A speed-up is the median over the turns of
 the dense network's time by that network's. Beside it stands by how much the multiply-accumulates
@@ -39,7 +40,7 @@ from common import write
 from rich.console import Console
 from rich.table import Table
 
-from evojax.deploy import channels, compact, cost, export
+from evojax.deploy import autotune, channels, compact, cost, export
 from evojax.deploy.export import NEEDED
 from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
@@ -202,7 +203,7 @@ def competing(options: Options, subjects: Sequence[Subject], torch_too: bool) ->
             small = compact(apply, variables, masks, image, multiple)
             form = f"{name}, compacted" + (f" to {multiple}s" if multiple > 1 else "")
             ours = contestant(form, small.apply, small.variables, None, image, about)
-            made.append(ours)
+            made += [ours, ours.run_by("autotuned", autotuned(small.apply, small.variables))]
             if with_onnx:
                 forward = onnxruntime(small.apply, small.variables)
                 made.append(ours.run_by("onnxruntime", forward))
@@ -238,6 +239,18 @@ def in_torch(
             prepared[id(images)] = images, tensor(images)
         with torch.inference_mode():
             return net(prepared[id(images)][1])
+
+    return forward
+
+
+def autotuned(apply: Callable[[Any, Any], Any], variables: Any) -> Callable[[Any], Any]:  # noqa: ANN401
+    """The network with each convolution in the form that is fastest for so many images."""
+    tuned: dict[tuple[int, ...], Callable[[Any, Any], Any]] = {}
+
+    def forward(images: jax.Array) -> jax.Array:
+        if images.shape not in tuned:
+            tuned[images.shape] = jax.jit(autotune(apply, variables, images).apply)
+        return tuned[images.shape](variables, images)
 
     return forward
 

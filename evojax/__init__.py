@@ -1,7 +1,17 @@
 """evojax: ever smaller neural networks by evolutionary synthesis, in JAX."""
 
 from evojax._version import __version__
-from evojax.deploy import Compacted, Cost, Exported, channels, compact, cost, export
+from evojax.deploy import (
+    Autotuned,
+    Compacted,
+    Cost,
+    Exported,
+    autotune,
+    channels,
+    compact,
+    cost,
+    export,
+)
 from evojax.genetics import (
     Channels,
     Dna,
@@ -30,6 +40,7 @@ from evojax.learning import apply_masks, freeze_pruned
 
 __all__ = [
     "__version__",
+    "Autotuned",
     "Channels",
     "Compacted",
     "Cost",
@@ -44,6 +55,7 @@ __all__ = [
     "Synapses",
     "Synthesis",
     "apply_masks",
+    "autotune",
     "budget",
     "census",
     "channels",

@@ -1,5 +1,6 @@
 """What makes an evolved network really smaller and faster."""
 
+from evojax.deploy.autotuning import Autotuned, autotune
 from evojax.deploy.channels import channels
 from evojax.deploy.checks import InconsistentError
 from evojax.deploy.compaction import Compacted, compact
@@ -8,6 +9,7 @@ from evojax.deploy.export import Exported, description, export
 from evojax.deploy.report import Report, Variable, Whole
 
 __all__ = [
+    "Autotuned",
     "Compacted",
     "Cost",
     "Exported",
@@ -16,6 +18,7 @@ __all__ = [
     "Report",
     "Variable",
     "Whole",
+    "autotune",
     "channels",
     "compact",
     "cost",

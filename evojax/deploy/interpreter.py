@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, Var
 
+from evojax.deploy import trace
 from evojax.deploy.rules import OPAQUE, Kept
 from evojax.deploy.rules.rule import Eqn, dtype_of, shape_of, smaller
 from evojax.deploy.topology import Cut, rule_of
@@ -40,23 +40,19 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
         inputs: leaves of its input.
     """
     program = cut.topology.program
-    values: dict[Var, Any] = dict(zip(program.variables, variables, strict=True))
-    values.update(zip(program.inputs, inputs, strict=True))
-    for var, const in zip(program.jaxpr.constvars, program.consts, strict=True):
-        values[var] = sliced(const, cut.kept(var))
-
-    def value(atom: Var | Literal) -> Any:  # noqa: ANN401
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
     arithmetic = program.arithmetic if cut.constants else []
     added = {id(arithmetic[number]): array for number, array in cut.constants.items()}
-    for eqn in program.jaxpr.eqns:
-        outs = _operate(cut, eqn, [value(atom) for atom in eqn.invars])
+
+    def operate(eqn: Eqn, args: list[Any]) -> list[Any]:
+        outs = _operate(cut, eqn, args)
         if id(eqn) in added:
             constant = jnp.asarray(added[id(eqn)], outs[0].dtype)
             outs[0] = outs[0] + jnp.broadcast_to(constant, outs[0].shape)
-        values.update(zip(eqn.outvars, outs, strict=True))
-    return [value(atom) for atom in program.jaxpr.outvars]
+        return outs
+
+    pairs = zip(program.jaxpr.constvars, program.consts, strict=True)
+    consts = [sliced(const, cut.kept(var)) for var, const in pairs]
+    return trace.evaluate(program.jaxpr, consts, [*variables, *inputs], operate)
 
 
 def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:

@@ -14,6 +14,8 @@ from evojax.genetics.trees import path_name
 
 PyTree = Any
 Apply = Callable[[PyTree, PyTree], PyTree]
+Operate = Callable[[JaxprEqn, list[Any]], Sequence[Any]]
+"""(operation, arguments) -> its outputs."""
 
 LONGEST = 128
 """Steps of a scan that are written out one by one. Longer ones stay as they are, kept whole."""
@@ -75,7 +77,7 @@ def trace(apply: Apply, variables: PyTree, x: PyTree) -> Program:
 
     called = jax.make_jaxpr(leaves_of)(variables, x)
     inputs = [var.aval for var in called.jaxpr.invars]
-    flat = jax.make_jaxpr(lambda *args: _evaluate(called.jaxpr, called.consts, args))(
+    flat = jax.make_jaxpr(lambda *args: evaluate(called.jaxpr, called.consts, args, _expand))(
         *[jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in inputs]
     )
     named = jax.tree_util.tree_flatten_with_path(variables)[0]
@@ -90,13 +92,10 @@ def bind(eqn: JaxprEqn, args: Sequence[Any], **changed: Any) -> list[Any]:  # no
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def _bind_params(eqn: JaxprEqn, params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    prepared = eqn.primitive.get_bind_params(params)
-    # Newer versions of JAX give the functions among the parameters.
-    return prepared if isinstance(prepared, tuple) else ([], prepared)
-
-
-def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+def evaluate(
+    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], operate: Operate
+) -> list[Any]:
+    """The outputs of a program, each of whose operations is done by `operate`."""
     values: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))
 
@@ -104,9 +103,15 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        outs = _expand(eqn, [value(atom) for atom in eqn.invars])
+        outs = operate(eqn, [value(atom) for atom in eqn.invars])
         values.update(zip(eqn.outvars, outs, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
+
+
+def _bind_params(eqn: JaxprEqn, params: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    prepared = eqn.primitive.get_bind_params(params)
+    # Newer versions of JAX give the functions among the parameters.
+    return prepared if isinstance(prepared, tuple) else ([], prepared)
 
 
 def _expand(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
@@ -116,7 +121,7 @@ def _expand(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     inner = _inner(eqn) if name in INLINED else None
     if inner is None or len(inner.jaxpr.invars) != len(args):
         return bind(eqn, args)
-    return _evaluate(inner.jaxpr, inner.consts, args)
+    return evaluate(inner.jaxpr, inner.consts, args, _expand)
 
 
 def _inner(eqn: JaxprEqn) -> ClosedJaxpr | None:
@@ -146,7 +151,7 @@ def _unroll(eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     steps: list[list[Any]] = []
     for step in reversed(range(length)) if params["reverse"] else range(length):
         slices = [lax.index_in_dim(xs, step, keepdims=False) for xs in stacked]
-        outs = _evaluate(body.jaxpr, body.consts, [*consts, *carry, *slices])
+        outs = evaluate(body.jaxpr, body.consts, [*consts, *carry, *slices], _expand)
         carry = outs[:carries]
         steps.append([jnp.expand_dims(y, 0) for y in outs[carries:]])
     if params["reverse"]:

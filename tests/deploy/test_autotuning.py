@@ -1,0 +1,162 @@
+"""Convolutions compute the same in every form, and the one that was fastest is taken."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from evojax.deploy import autotune, autotuning, cost, export
+
+TIMES = {1: 3.0, 2: 2.0, 4: 1.0, 8: 4.0}
+
+
+@pytest.fixture
+def fastest(monkeypatch):
+    """Sets how long every form and the whole network are measured to take."""
+
+    def set_to(forms, network=(2.0, 1.0)):
+        def take_turns(forwards, x, *, turns, seconds):
+            for forward in forwards:
+                forward(x)
+            times = network if len(forwards) == 2 else list(forms.values())[: len(forwards)]
+            return [[time] * turns for time in times]
+
+        monkeypatch.setattr(autotuning, "take_turns", take_turns)
+
+    return set_to
+
+
+def network(variables, x, *, layout="NHWC", **options):
+    numbers = (layout, layout[1:-1] + "IO", layout)
+    y = lax.conv_general_dilated(x, variables["kernel"], dimension_numbers=numbers, **options)
+    return jnp.tanh(y + variables["bias"])
+
+
+def made(image=(13, 13, 3), window=(5, 5), channels=4):
+    key = jax.random.key(0)
+    variables = {
+        "kernel": jax.random.normal(key, (*window, image[-1], channels)),
+        "bias": jnp.arange(1.0 * channels),
+    }
+    return variables, jax.random.normal(jax.random.key(1), (2, *image))
+
+
+def convolutions(apply, variables, x):
+    eqns = jax.make_jaxpr(apply)(variables, x).jaxpr.eqns
+    return [eqn for eqn in eqns if eqn.primitive.name == "conv_general_dilated"]
+
+
+@pytest.mark.parametrize("tile", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("image", "window", "layout", "options"),
+    [
+        ((13, 13, 3), (5, 5), "NHWC", {"window_strides": (1, 1), "padding": "VALID"}),
+        ((13, 25, 1), (3, 4), "NHWC", {"window_strides": (2, 3), "padding": "SAME"}),
+        ((9, 17, 2), (3, 1), "NHWC", {"window_strides": (1, 2), "padding": ((2, 0), (0, 3))}),
+        ((23, 2), (4,), "NWC", {"window_strides": (2,), "padding": ((1, 0),)}),
+        ((4, 5, 8, 2), (2, 2, 3), "NDHWC", {"window_strides": (1,) * 3, "padding": "SAME"}),
+    ],
+)
+def test_every_form_computes_the_same(fastest, tile, image, window, layout, options):
+    fastest({1: 2.0} | {each: 1.0 if each == tile else 3.0 for each in (2, 4, 8)})
+    apply = partial(network, layout=layout, **options)
+    variables, x = made(image, window)
+    tuned = autotune(apply, variables, x)
+    (choice,) = tuned.choices
+    assert choice.tile == tile
+    (conv,) = convolutions(tuned.apply, variables, x)
+    assert conv.params["window_strides"][-1] == tile * options["window_strides"][-1]
+    assert conv.invars[1].aval.shape[-1] == 4 * tile
+    batch = jnp.concatenate([x, x[:1]])  # Other batches have the same forms.
+    expected = apply(variables, batch)
+    np.testing.assert_allclose(jax.jit(tuned.apply)(variables, batch), expected, 1e-5, 1e-5)
+
+
+def test_what_was_measured_is_told_and_taken(fastest):
+    fastest(TIMES, network=(6.0, 4.0))
+    variables, x = made()
+    tuned = autotune(partial(network, window_strides=(1, 1), padding="SAME"), variables, x)
+    assert tuned.speedup == 1.5
+    (choice,) = tuned.choices
+    assert choice.tile == 4
+    assert choice.speedups == {2: 1.5, 4: 3.0, 8: 0.75}
+    assert choice.convolution.image == (13, 13, 3)
+    assert choice.convolution.padding == ((2, 2), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("forms", "whole"),
+    [
+        ({1: 1.0, 2: 0.96, 4: 1.0, 8: 1.0}, (2.0, 1.0)),  # Not worth it.
+        (TIMES, (1.0, 1.0)),  # The network as a whole is no faster.
+    ],
+)
+def test_what_is_no_faster_stays_as_it_was(fastest, forms, whole):
+    fastest(forms, whole)
+    apply = partial(network, window_strides=(1, 1), padding="SAME")
+    tuned = autotune(apply, *made())
+    assert tuned.apply is apply
+    assert (tuned.speedup, tuned.choices[0].tile) == (1.0, 1)
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda v, x: network(v, x, window_strides=(1, 1), padding="SAME", rhs_dilation=(1, 2)),
+        lambda v, x: network(
+            v, x, window_strides=(1, 1), padding=((2, 2),) * 2, lhs_dilation=(2, 1)
+        ),
+        lambda v, x: network(
+            v, x.repeat(2, -1), window_strides=(1, 1), padding="SAME", feature_group_count=2
+        ),
+        lambda v, x: lax.conv_general_dilated(
+            x.transpose(0, 3, 1, 2), v["kernel"].transpose(3, 2, 0, 1), (1, 1), "SAME"
+        ),
+        lambda v, x: x @ v["kernel"][0, 0],
+    ],
+)
+def test_what_has_no_other_form_stays(fastest, apply):
+    fastest(TIMES)
+    tuned = autotune(apply, *made())
+    assert tuned.apply is apply
+    assert not tuned.choices
+
+
+def test_rows_shorter_than_a_tile_are_not_tried(fastest):
+    fastest(TIMES)
+    apply = partial(network, window_strides=(1, 1), padding="VALID")
+    (choice,) = autotune(apply, *made(image=(7, 7, 3))).choices
+    assert list(choice.speedups) == [2]
+
+
+def test_the_outcome_is_an_ordinary_function(fastest, tmp_path):
+    fastest(TIMES)
+    apply = partial(network, window_strides=(1, 1), padding="VALID")
+    variables, x = made()
+    fast = autotune(apply, variables, x).apply
+    gradients = [jax.grad(lambda v, f=f: f(v, x).sum())(variables) for f in (apply, fast)]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), *gradients)
+    several = jax.vmap(fast, (None, 0))(variables, jnp.stack([x, 2 * x]))
+    np.testing.assert_allclose(several[1], apply(variables, 2 * x), 1e-5, 1e-5)
+    done = export(fast, variables, x, tmp_path / "net.stablehlo")
+    assert done.batch is None
+    assert cost(fast, variables, x).macs > cost(apply, variables, x).macs
+
+
+def test_measured_for_real():
+    variables, x = made()
+    apply = partial(network, window_strides=(1, 1), padding="VALID")
+    tuned = autotune(apply, variables, x, turns=1, seconds=1e-4)
+    assert tuned.speedup >= 1
+    np.testing.assert_allclose(tuned.apply(variables, x), apply(variables, x), 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"turns": 0}, {"seconds": 0.0}, {"seconds": float("nan")}])
+def test_bad_input(wrong):
+    with pytest.raises(ValueError, match="turns and seconds must be above 0"):
+        autotune(partial(network, window_strides=(1, 1), padding="SAME"), *made(), **wrong)
+    with pytest.raises(ValueError, match="apply rejects"):
+        autotune(partial(network, window_strides=(1, 1), padding="SAME"), made()[0], jnp.ones(3))
