@@ -22,7 +22,8 @@ environment variable JAX_COMPILATION_CACHE_DIR. 18, 18, 30 and 12 runs;
 three of each of the latter are the first's.
 """
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,9 +37,10 @@ from evojax.command import leave
 from evojax.data import Dataset, load
 from evojax.deploy import compact, cost
 from evojax.evolution import Settings, checkpoints, read_lineage
+from evojax.evolution.lineage import configuration
 from evojax.learning import Recipe, linen
 from evojax.models import LeNet
-from evojax.report.comparison import MACS, SYNAPSES, publish
+from evojax.report.comparison import MACS, SYNAPSES, Method, publish, read
 from evojax.study import check_different, command, finished, guarded, run, slug
 
 # experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
@@ -237,8 +239,13 @@ def collect(options: Options) -> int:
 
 
 def content_of(options: Options, methods: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the JSON holds but the table: how it was measured, and every run."""
+    """What the JSON holds but the table: how it was measured, and every run.
+
+    Its settings are BASE's, which the methods' own change.
+    """
     first = methods[0]["runs"][0]
+    base = settings_of({}, options.seeds[0], options)
+    settings = configuration(base, first["config"]["experiment"], first["config"]["data"])
     for method in methods:
         measured_runs = list(map(measured, method["runs"]))
         if options.study == "channels":
@@ -251,7 +258,7 @@ def content_of(options: Options, methods: list[dict[str, Any]]) -> dict[str, Any
         "command": command(),
         "environment": first["environment"],
         "dataset": first["dataset"] | {"subset": options.subset},
-        "settings": {k: v for k, v in first["config"].items() if k != "seed"},
+        "settings": {k: v for k, v in settings.items() if k != "seed"},
         "seeds": list(options.seeds),
         "methods": methods,
     }
@@ -275,6 +282,35 @@ def mac_reductions(place: Path, dataset: dict[str, Any]) -> list[float]:
         small = compact(module.apply, {"params": network.params}, network.masks, image)
         macs.append(cost(small.apply, small.variables, image).macs)
     return [macs[0] / each for each in macs]
+
+
+def beside(paths: Sequence[Path], terms: Terms, dataset: Dataset) -> list[Method]:
+    """What finished studies have of the seeds asked for, to be shown beside other methods.
+
+    Raises:
+        ValueError: a study is missing, or of other images, sizes or epochs.
+    """
+    wanted = {
+        "name": dataset.name,
+        "train": len(dataset.train.labels),
+        "test": len(dataset.test.labels),
+        "sizes": list(terms.sizes),
+        "epochs": list(terms.epochs),
+    }
+    found = []
+    for path in paths:
+        studied = read(path)
+        content = json.loads(path.read_text())
+        has = {**content.get("dataset", {}), **content.get("settings", {})}
+        if changed := [key for key, value in wanted.items() if has.get(key) != value]:
+            raise ValueError(
+                f"{path} was measured on other terms ({', '.join(changed)}): name one on these "
+                "with --beside, or none"
+            )
+        for method in studied:
+            runs = tuple(run for run in method.runs if run.seed in terms.seeds)
+            found += [Method(method.name, runs)] if runs else []
+    return found
 
 
 def reported(sizes: tuple[float, ...]) -> list[float]:

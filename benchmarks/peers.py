@@ -11,7 +11,8 @@ Same network with the same initial weights, same images in the same order, same 
 with the same learning rate in every step, same sizes. What differs is what is compared:
 
 * torch.nn.utils.prune: `global_unstructured` with `L1Unstructured`, iteratively, to the same number
-  of synapses; a bias is pruned when its channel has no weight left, as in evojax.
+  of synapses; a bias is pruned when its channel has no weight left, as in evojax, whose runs also
+  sweep away synapses that no signal passes through: here they go on being counted.
 * Torch-Pruning: whole channels by group magnitude, the weakest first, one at a time, until no more
   than that number of parameters is left; ranked over the whole network (global) or within each
   layer (uniform, its default). Our recipe raises the learning rate as the number of synapses
@@ -42,7 +43,7 @@ from evojax.data import Dataset
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace as write
 from evojax.learning import Recipe, on_device
-from evojax.report.comparison import publish, read
+from evojax.report.comparison import publish
 
 try:
     import torch
@@ -63,7 +64,8 @@ class Options(methods.Terms):
     """What to measure, and where it goes.
 
     Attributes:
-        beside: results of methods.py to show in the table and the picture as well.
+        beside: results of methods.py, on the same terms, to show in the table and the picture
+            as well; of the seeds asked for.
         out: folder of the result.
         runs: folder of the runs.
     """
@@ -155,8 +157,8 @@ def main(options: Options) -> int:
     """Runs what is not finished yet, then writes the comparison; returns the exit status."""
     methods.check(options, PEERS)
     methods.settings_of({}, options.seeds[0], options)  # Checks sizes and epochs.
-    beside = [method for path in options.beside for method in read(path)]
     dataset = methods.images(options)
+    beside = methods.beside(options.beside, options, dataset)
     if hasattr(os, "sched_getaffinity"):  # Or PyTorch takes a thread for each core there is.
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     names = [name for name in PEERS if name in options.only or not options.only]

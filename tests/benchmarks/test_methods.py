@@ -12,6 +12,7 @@ import jax
 import pytest
 
 from evojax.evolution import read_lineage
+from evojax.evolution.lineage import configuration
 from evojax.report.readme import benchmark
 from evojax.study import guarded, slug
 
@@ -78,6 +79,43 @@ def test_a_study_is_shared_finished_once_and_written(methods, options, tmp_path,
     # One ancestor: the encodings differ only in what they make of it.
     assert best["runs"][0]["loss"][0] == run["loss"][0]
     assert benchmark(path).startswith("| test accuracy, % ± standard deviation | seeds | 1× | 4× |")
+
+
+def test_the_settings_written_are_those_that_the_methods_change(methods, options):
+    terms = options()
+    changed = methods.settings_of(methods.BY_CHANNEL, 0, terms)
+    lineage = {
+        "config": configuration(changed, "methods", "quarters"),
+        "environment": {"jax": "1", "device": "cpu", "git": None},
+        "dataset": {}, "seed": 0, "status": "finished", "generations": [],
+    }  # fmt: skip
+    method = {"name": "channel clusters", "settings": methods.BY_CHANNEL, "runs": [lineage]}
+    written = methods.content_of(terms, [method])["settings"]
+    assert written["data"] == "quarters" and "seed" not in written
+    assert (written["cluster"], written["currency"]) == ("kernel", "synapses")
+    assert written["sizes"] == [4, 16]
+
+
+def test_beside_others_stand_only_runs_on_the_same_terms(methods, options, tmp_path):
+    terms, path = options(seeds=(0, 2)), tmp_path / "methods.json"
+    dataset = methods.images(terms)
+    runs = [
+        {"seed": seed, "architectural_efficiency": [1, 4], "accuracy": [0.9, 0.8]}
+        for seed in (0, 1, 2)
+    ]
+    content = {
+        "dataset": {"name": dataset.name, "train": 64, "test": 50},
+        "settings": {"sizes": [4.0, 16.0], "epochs": [1]},
+        "methods": [{"name": "both", "runs": runs}, {"name": "other", "runs": runs[1:2]}],
+    }
+    path.write_text(json.dumps(content))
+    (both,) = methods.beside([path], terms, dataset)
+    assert [run.seed for run in both.runs] == [0, 2]
+    with pytest.raises(ValueError, match=r"measured on other terms \(sizes, epochs\): name one"):
+        methods.beside([path], replace(terms, sizes=(4.0,), epochs=(2,)), dataset)
+    path.write_text(json.dumps(content | {"dataset": {"name": "mnist", "train": 64, "test": 50}}))
+    with pytest.raises(ValueError, match=r"other terms \(name\)"):
+        methods.beside([path], terms, dataset)
 
 
 def test_an_unfinished_study_is_not_written(methods, options, tmp_path, capsys):

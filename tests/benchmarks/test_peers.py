@@ -107,7 +107,12 @@ def test_channels_are_removed_until_it_is_small_enough(peers, pictures, name):
 def test_runs_are_written_once_and_beside_ours(peers, quarters, tmp_path, capsys, monkeypatch):
     beside = tmp_path / "methods.json"
     ours = {"seed": 0, "architectural_efficiency": [1, 4], "accuracy": [0.9, 0.8]}
-    beside.write_text(json.dumps({"methods": [{"name": "ours", "runs": [ours]}]}))
+    content = {
+        "dataset": {"name": "quarters", "train": 64, "test": 50},
+        "settings": {"sizes": [4.0, 5000.0], "epochs": [1]},
+        "methods": [{"name": "ours", "runs": [ours]}],
+    }
+    beside.write_text(json.dumps(content))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     two = ("torch.nn.utils.prune", "Torch-Pruning, global")
     monkeypatch.setattr(peers, "PEERS", {name: peers.PEERS[name] for name in two})
@@ -132,7 +137,7 @@ def test_runs_are_written_once_and_beside_ours(peers, quarters, tmp_path, capsys
 
     monkeypatch.setattr(peers, "lineage", None)  # Nothing is trained again.
     assert peers.main(options) == 0
-    other = peers.replace(options, epochs=(2,))
+    other = peers.replace(options, epochs=(2,), beside=())
     capsys.readouterr()
     assert study.guarded(lambda: peers.main(other)) == 2
     assert "of a run on other terms (config)" in capsys.readouterr().err
