@@ -153,12 +153,13 @@ def layers(lineage: Lineage, paper: Published | None = None) -> Table:
 
     The last row is the whole network: its C-E is E, the unweighted mean of the layers above
     without the classifier; its counts of clusters leave the classifier out too, its synapses
-    do not. With `paper`, the papers' C-E stand beside (their Tables 2 and 3).
+    do not. With `paper`, the papers' C-E stand beside (Tables 2 and 3 of 2016); of networks of
+    which they print only E, that alone (Tables V and VI of 2017).
     """
     first, last = lineage["generations"][0], lineage["generations"][-1]
     begin, end = f"\ngen. {first['generation']}", f"\ngen. {last['generation']}"
     counted = survivors(lineage)
-    theirs = _paper_efficiencies(paper, len(counted))
+    theirs = _paper_efficiencies(paper, len(counted), len(first["layers"]))
     columns = [
         Column("Layer", "layer"),
         Column(f"Clusters{begin}", "clusters_first", text.count),
@@ -214,11 +215,20 @@ def comparison(lineage: Lineage, paper: Published) -> Table:
     return Table("Beside the paper", tuple(columns), tuple(rows))
 
 
-def _paper_efficiencies(paper: Published | None, counted: int) -> tuple[float | None, ...]:
-    """The paper's C-E of each layer, None for the classifier, then E; empty where it has none."""
-    if paper is None or len(paper.clusters.layers) != counted:
+def _paper_efficiencies(
+    paper: Published | None, counted: int, layers: int
+) -> tuple[float | None, ...]:
+    """The paper's C-E of each layer, None where it prints none, then E; empty of another network.
+
+    Args:
+        paper: what was published, if anything was.
+        counted: how many layers count in the cluster efficiency, the first ones.
+        layers: how many there are.
+    """
+    if paper is None or len(paper.clusters.layers) not in (0, counted):
         return ()
-    return (*paper.clusters.layers, None, paper.clusters.mean)
+    theirs = paper.clusters.layers
+    return (*theirs, *[None] * (layers - len(theirs)), paper.clusters.mean)
 
 
 def _ratio(ancestor: int, offspring: int) -> float | None:

@@ -80,9 +80,17 @@ def test_the_papers_cluster_efficiencies_stand_beside(lineage: dict[str, Any]) -
     assert "paper: generation 13" in table.title
 
 
-@pytest.mark.parametrize("name", ["cifar_alexnet", "cifar_resnet56"])
-def test_a_paper_with_other_layers_does_not(lineage: dict[str, Any], name: str) -> None:
-    assert tables.layers(lineage, PUBLISHED[name]) == tables.layers(lineage)
+@pytest.mark.parametrize(("name", "mean"), [("cifar_resnet56", 2.25), ("kitti_detectnet", 8.16)])
+def test_where_the_papers_print_only_the_mean_it_stands_alone(
+    lineage: dict[str, Any], name: str, mean: float
+) -> None:
+    table = tables.layers(lineage, PUBLISHED[name])
+    assert [row[-1] for row in table.rows] == [None] * 5 + [mean]
+    assert f"paper: generation {PUBLISHED[name].clusters.generation}" in table.title
+
+
+def test_a_paper_with_other_layers_does_not(lineage: dict[str, Any]) -> None:
+    assert tables.layers(lineage, PUBLISHED["cifar_alexnet"]) == tables.layers(lineage)
 
 
 def test_a_layer_that_died_out_has_no_efficiency(make: Make) -> None:
