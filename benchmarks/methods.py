@@ -17,9 +17,8 @@ test image chooses anything: the test accuracy of every generation is reported, 
 The study of channels asks for accuracy at equal cost: every network is compacted, and its
 multiply-accumulates are counted. Sizes of its own, in the same number of generations.
 
-240,000 training images a run, about five minutes on one core, twenty seconds less each with the
-environment variable JAX_COMPILATION_CACHE_DIR. 18, 18, 30 and 12 runs;
-three of each of the latter are the first's.
+240,000 training images a run, about four minutes on one core. 18, 18, 30 and 12 runs; three of each
+of the latter are the first's.
 """
 
 import json

@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from evojax import report
+from evojax.compilation import keep_programs
 from evojax.deploy import Compacted, cost, export
 from evojax.deploy import compact as compacted
 from evojax.deploy.checks import check_round_to
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for bad input.
     """
     command: Any = tyro.cli(Command, prog="evojax", description=__doc__, args=arguments)
+    keep_programs()
     try:
         match command:
             case Show():

@@ -17,6 +17,7 @@ import tyro
 from jax.sharding import Mesh
 
 from evojax import report, study
+from evojax.compilation import keep_programs
 from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.run_folder import check_folder
@@ -135,6 +136,7 @@ def run_task(
         The process's exit status: 0, 2 for bad input, 1 where the run could not go on, 130 where
         it was interrupted.
     """
+    keep_programs()
     out, hosts = None, ALONE
     try:
         options = tyro.cli(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evojax import report
+from evojax.compilation import keep_programs
 from evojax.data import Dataset
 from evojax.evolution import (
     CheckpointError,
@@ -49,6 +50,7 @@ def finished(out: Path) -> dict[str, Any] | None:
 
 def guarded(work: Callable[[], int]) -> int:
     """What `work` returns, or the exit status of its error, which is told without a traceback."""
+    keep_programs()
     try:
         return work()
     except (CheckpointError, DataLost, NonFiniteLoss, OSError) as error:
