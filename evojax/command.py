@@ -34,7 +34,8 @@ class Options:
 
     Attributes:
         out: the run's folder; the same command again continues it.
-        data: digits, the name of a tensorflow-datasets set such as mnist, or npz:FILE.
+        data: digits, the name of a tensorflow-datasets set such as mnist, or npz:FILE; images of
+            another size are brought to 32x32 pixels.
         subset: share of the training images to use, in (0, 1]; the test set stays whole.
         manual_dir: folder with the original archives, where they cannot be fetched.
         data_dir: where tensorflow-datasets keeps prepared data.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evojax.data.dataset import DataError, Dataset, Split
+from evojax.data.dataset import DataError, Dataset, Split, check_seen
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _CHANNELS = (1, 3, 4)
@@ -16,8 +16,9 @@ def load_npz(path: str) -> Dataset:
     """Reads ``x_train``, ``y_train``, ``x_test`` and ``y_test`` from an .npz file.
 
     Images are uint8, ``(N, H, W)`` or ``(N, H, W, C)`` with 1, 3 or 4 channels; labels are
-    integers ``(N,)`` from 0 on. The number of classes is the largest label of both splits + 1,
-    and the file's name without its ending names the data set. Nothing is ever unpickled.
+    integers ``(N,)`` from 0 on. The number of classes is the largest label of both splits + 1, and
+    each of them has training images. The file's name without its ending names the data set.
+    Nothing is ever unpickled.
 
     Args:
       path: the file.
@@ -29,6 +30,8 @@ def load_npz(path: str) -> Dataset:
       DataError: where the file is missing, damaged, no .npz, or its arrays are not as above.
     """
     file = Path(path).expanduser()
+    if path and file.is_dir():
+        raise DataError(f"npz:{path} is a folder; expected a file. {_HOW}")
     if not path or not file.is_file():
         raise DataError(f"npz:{path}: there is no such file. {_HOW}")
     arrays = _read(file)
@@ -40,7 +43,10 @@ def load_npz(path: str) -> Dataset:
         for which in ("train", "test")
     )
     classes = 1 + int(max(labels.max(initial=0) for labels in (train.labels, test.labels)))
-    return Dataset(file.stem, classes, train, test)
+    dataset = Dataset(file.stem, classes, train, test)
+    check_seen(dataset)
+    _check_gaps(f"{file}: y_train", train.labels, classes)
+    return dataset
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
@@ -75,7 +81,10 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
 def _images(what: str, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8:
-        hint = " Scale 0..1 by 255 and round." if images.dtype.kind == "f" else ""
+        key = what.split()[-1]
+        hint = f" If all of it is that, use {key}.astype(np.uint8)."
+        if images.dtype.kind == "f":
+            hint = " Scale 0..1 by 255 and round, without any NaN."
         raise DataError(f"{what} is {images.dtype}; expected uint8, 0..255.{hint}")
     if images.ndim == 3:
         images = images[..., None]
@@ -92,7 +101,10 @@ def _images(what: str, images: np.ndarray) -> np.ndarray:
 
 def _labels(what: str, labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{what} is {labels.dtype}; expected integers from 0 on.")
+        hint = "Number the classes of both splits alike."
+        if labels.dtype.kind in "bf":
+            hint = f"If they are whole numbers, use {what.split()[-1]}.astype(int)."
+        raise DataError(f"{what} is {labels.dtype}; expected integers from 0 on. {hint}")
     if labels.ndim != 1:
         hint = f" Use {what.split()[-1]}.ravel()." if labels.shape[1:] == (1,) else ""
         if labels.ndim == 2 and labels.shape[1] > 1:
@@ -101,6 +113,19 @@ def _labels(what: str, labels: np.ndarray) -> np.ndarray:
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < 2**20:
         raise DataError(
             f"{what} has labels {labels.min()}..{labels.max()}; expected 0..classes-1, at most a "
-            "million classes."
+            "million classes. Leave out images without a class, and number the classes from 0."
         )
     return labels.astype(np.int32)
+
+
+def _check_gaps(what: str, labels: np.ndarray, classes: int) -> None:
+    """Refuses numbers that are no class: labels counted from 1, or codes of some other kind."""
+    absent = np.setdiff1d(np.arange(classes), labels)
+    if absent.size:
+        some = absent[:10].tolist()
+        hint = " Counted from 1? Subtract 1." if some == [0] else ""
+        raise DataError(
+            f"{what} has labels up to {classes - 1}, but none is {', '.join(map(str, some))}"
+            f"{' and so on' if absent.size > 10 else ''}; expected 0..classes-1, each class with "
+            f"training images.{hint} Number the classes of both splits without gaps."
+        )

@@ -64,6 +64,8 @@ def load(
 
 
 def _read(source: str, manual_dir: str | None, data_dir: str | None, size: int) -> Dataset:
+    if source.endswith(".npz") and not source.startswith("npz:"):
+        raise DataError(f"{source} is no name of a data set. A file is given as npz:{source}")
     if source != "digits" and not source.startswith("npz:"):
         return load_tfds(source, manual_dir=manual_dir, data_dir=data_dir, size=size)
     check_unused(source, manual_dir=manual_dir, data_dir=data_dir)

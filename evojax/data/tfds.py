@@ -154,25 +154,30 @@ def _builder(
 ) -> "tensorflow_datasets.core.DatasetBuilder":
     try:
         parsed, _ = tfds.core.naming.parse_builder_name_kwargs(name)
-        if parsed.namespace:
-            raise DataError(
-                f"{name}: sets of {parsed.namespace!r} are not supported, only those of the "
-                f"tensorflow-datasets catalogue itself, by their plain names: {_CATALOGUE}"
-            )
-        return tfds.builder(name, data_dir=None if root is None else str(root))
-    except DataError:
-        raise
-    except tfds.core.DatasetNotFoundError as error:
-        known = {"digits", *tfds.list_builders(with_community_datasets=False)}
-        close = difflib.get_close_matches(name.lower(), known, n=5)
+    except Exception as error:  # Hyphens, say: no name in the catalogue has any.
+        raise _unknown(tfds, name) from error
+    if parsed.namespace:
         raise DataError(
-            f"There is no data set {name!r}."
-            + (f" Did you mean {', '.join(close)}?" if close else "")
-            + f" Expected 'digits', npz:FILE or a name from {_CATALOGUE}"
-        ) from error
+            f"{name}: sets of {parsed.namespace!r} are not supported, only those of the "
+            f"tensorflow-datasets catalogue itself, by their plain names: {_CATALOGUE}"
+        )
+    try:
+        return tfds.builder(name, data_dir=None if root is None else str(root))
+    except tfds.core.DatasetNotFoundError as error:
+        raise _unknown(tfds, name) from error
     except Exception as error:
         hint = f" Is a package missing? {INSTALL}" if isinstance(error, ImportError) else ""
         raise DataError(f"{name} cannot be opened: {first_paragraph(error)}.{hint}") from error
+
+
+def _unknown(tfds: ModuleType, name: str) -> DataError:
+    known = {"digits", *tfds.list_builders(with_community_datasets=False)}
+    close = difflib.get_close_matches(name.lower(), known, n=5)
+    return DataError(
+        f"There is no data set {name!r}."
+        + (f" Did you mean {', '.join(close)}?" if close else "")
+        + f" Expected 'digits', npz:FILE or a name from {_CATALOGUE}"
+    )
 
 
 def _features(

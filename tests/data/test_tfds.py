@@ -245,7 +245,8 @@ def test_preparing_without_its_packages_says_what_to_install(tmp_path, monkeypat
         ("Digits", "Did you mean digits"),
         ("qqqqqq", "no data set 'qqqqqq'. Expected 'digits', npz:FILE or a name from https"),
         ("huggingface:mnist", "sets of 'huggingface' are not supported"),
-        ("../etc", "data set|cannot be opened"),
+        ("cifar-10", "no data set 'cifar-10'. Did you mean .*cifar10, "),
+        ("../etc", "no data set '../etc'. Expected"),
         ("mnist:9.9.9", "cannot be opened|no data set"),
         # Without TensorFlow some sets that need it to be described are no names at all.
         ("glue", "glue is not an image classification set|no data set 'glue'"),
