@@ -51,9 +51,12 @@ class AlexNet(nn.Module):
         """Logits (N, classes), float32, of images (N, 32, 32, C), floating point.
 
         Raises:
-            ValueError: if x is of another rank or its images are of another size.
+            ValueError: if x is of another rank or its images are of another size, or if an
+                attribute cannot be.
         """
         layers.check_images("AlexNet", x, 32)
+        layers.check_counts("AlexNet", "classes", (self.classes,), 1)
+        layers.check_counts("AlexNet", "widths", self.widths, 7)
         bias, he = not self.batch_norm, nn.initializers.he_normal()
         conv = partial(
             nn.Conv, use_bias=bias, dtype=self.dtype, kernel_init=he,

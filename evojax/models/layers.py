@@ -127,6 +127,25 @@ def check_images(model: str, x: Array, size: int) -> None:
         )
 
 
+def check_counts(model: str, name: str, numbers: Sequence[int], count: int) -> None:
+    """Checks a model's numbers of channels, blocks or classes.
+
+    Args:
+        model: its name.
+        name: of the attribute.
+        numbers: the attribute's.
+        count: how many there must be.
+
+    Raises:
+        ValueError: if there are more or fewer, or one of them is less than 1.
+    """
+    if len(numbers) != count or min(numbers, default=1) < 1:
+        raise ValueError(
+            f"{model}: {name} must be {count} number{'s' * (count != 1)} of at least 1, "
+            f"got {', '.join(map(str, numbers)) or 'none'}"
+        )
+
+
 def _is_ordinary(lhs: Array, rhs: Array, **options: Any) -> bool:  # noqa: ANN401
     numbers = options.pop("dimension_numbers")
     if lhs.ndim != 4 or numbers is None or lhs.dtype != rhs.dtype:

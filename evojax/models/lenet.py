@@ -38,9 +38,12 @@ class LeNet(nn.Module):
         """Logits (N, classes), float32, of images (N, 32, 32, C), floating point.
 
         Raises:
-            ValueError: if x is of another rank or its images are of another size.
+            ValueError: if x is of another rank or its images are of another size, or if an
+                attribute cannot be.
         """
         layers.check_images("LeNet", x, 32)
+        layers.check_counts("LeNet", "classes", (self.classes,), 1)
+        layers.check_counts("LeNet", "widths", self.widths, 4)
         conv = partial(
             nn.Conv,
             dtype=self.dtype,

@@ -44,13 +44,18 @@ class ResNet(nn.Module):
         """Logits (N, classes), float32, of images (N, H, W, C), floating point, at least 4x4.
 
         Raises:
-            ValueError: if x is of another rank or its images are smaller.
+            ValueError: if x is of another rank or its images are smaller, or if an attribute
+                cannot be.
         """
         if x.ndim != 4 or min(x.shape[1:3]) < 4:
             raise ValueError(
                 f"ResNet expects images of shape (N, H, W, C) of at least 4x4, got {x.shape}"
             )
+        layers.check_counts("ResNet", "blocks", (self.blocks,), 1)
+        layers.check_counts("ResNet", "classes", (self.classes,), 1)
+        layers.check_counts("ResNet", "widths", self.widths, max(1, len(self.widths)))
         default = [width for width in self.widths for _ in range(self.blocks)]
+        layers.check_counts("ResNet", "inner", self.inner or default, len(default))
         inner = iter(self.inner or default)
         x = nn.relu(_convolution(x, self.widths[0], 1, "conv", train, self.dtype))
         for stage, channels in enumerate(self.widths, 1):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evojax.learning import linen
-from evojax.models import AlexNet
+from evojax.models import AlexNet, LeNet
 
 KERNELS = {
     "conv1": (5, 5, 3, 96),
@@ -75,3 +75,18 @@ def test_forward_agrees_with_numpy(reference, batch_norm):
 def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"AlexNet expects images of shape \(N, 32, 32, C\), got"):
         jax.eval_shape(AlexNet().init, jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"widths": (96, 256)}, "widths must be 7 numbers of at least 1, got 96, 256"),
+        ({"widths": (0, 4, 4, 4, 4, 4, 4)}, "widths must be 7 numbers of at least 1, got 0, 4"),
+        ({"classes": 0}, "classes must be 1 number of at least 1, got 0"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(attributes, says):
+    for model in (AlexNet(**attributes), LeNet(**attributes)):
+        says = says.replace("7", "4") if isinstance(model, LeNet) else says
+        with pytest.raises(ValueError, match=f"{type(model).__name__}: {says}"):
+            jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -95,3 +95,18 @@ def test_training_updates_statistics():
 def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"ResNet expects images of shape \(N, H, W, C\)"):
         jax.eval_shape(ResNet().init, jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"blocks": 0}, "blocks must be 1 number of at least 1, got 0"),
+        ({"classes": 0}, "classes must be 1 number of at least 1, got 0"),
+        ({"widths": (4, 0, 4)}, "widths must be 3 numbers of at least 1, got 4, 0, 4"),
+        ({"blocks": 1, "inner": (3, 4)}, "inner must be 3 numbers of at least 1, got 3, 4"),
+        ({"blocks": 1, "inner": (3,) * 4}, "inner must be 3 numbers"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(attributes, says):
+    with pytest.raises(ValueError, match=f"ResNet: {says}"):
+        jax.eval_shape(ResNet(**attributes).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
