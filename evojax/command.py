@@ -164,6 +164,17 @@ def run_task(
     except (CheckpointError, DataLost, NonFiniteLoss, HostError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            f"\nerror: the device has too little memory ({str(error).splitlines()[0]}). Take a "
+            "smaller --batch-size, or a device with more memory or with nothing else on it. Every "
+            "finished generation is saved: the same command goes on after it, and a run with other "
+            "settings needs another --out.",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         print(
             f"\nerror: {error}. Every finished generation is saved; make room or grant access, and "

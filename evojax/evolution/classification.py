@@ -51,8 +51,11 @@ def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | Non
     Raises:
         ValueError: if not even the network and the images fit into the device's memory.
     """
-    images = dataset.train.images
-    memory = check_room(training_memory(model, settings.recipe, images.shape[1:], len(images)))
+    shape, count = dataset.train.images.shape[1:], len(dataset.train.images)
+    memory = training_memory(model, settings.recipe, shape, count)
+    # Test images lie on the device as well.
+    every = memory.images * (count + len(dataset.test.images)) // count
+    memory = check_room(memory._replace(images=every))
     if mesh is None:
         return memory
     return memory.fitting(available(), math.ceil(settings.offspring / mesh.shape["population"]))

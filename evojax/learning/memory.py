@@ -20,7 +20,7 @@ class Memory(NamedTuple):
         state: weights, gradients, the optimizer's state and masks.
         activations: what a batch's forward pass keeps for the backward pass. A compiler that
             fuses needs less.
-        images: training images and their labels.
+        images: images on the device and their labels.
         members: how many networks train at once on a device (a number, not bytes); `state` and
             `activations` are of each.
     """

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -221,6 +222,17 @@ def test_a_full_disk_says_that_the_finished_generations_are_safe(
     assert "run the same command again" in err
     assert read_lineage(tmp_path / "run") == whole
     assert command(*QUICK)[0] == 0
+
+
+def test_a_full_device_says_what_takes_less(command, monkeypatch):
+    def evolve(*_, **__):
+        jnp.zeros(1 << 45).block_until_ready()
+
+    monkeypatch.setattr("evojax.command.evolve", evolve)
+    status, _, err = command(*QUICK)
+    assert (status, "Traceback" in err) == (1, False)
+    assert "too little memory (RESOURCE_EXHAUSTED: Out of memory" in err
+    assert "Take a smaller --batch-size" in err
 
 
 @pytest.fixture

@@ -44,6 +44,9 @@ def test_it_is_told_before_anything_is_allocated(tiny, dataset, tmp_path, monkey
     (started,) = events
     assert isinstance(started, RunStarted)
     assert started.memory.parameters == 372
+    # Those to train on and those to be tested with, a label of four bytes each.
+    count = len(dataset.train.images) + len(dataset.test.images)
+    assert started.memory.images == count * (64 + 4)
     assert not (tmp_path / "run").exists()
 
 
