@@ -12,6 +12,7 @@ import pytest
 
 from evojax import models
 from evojax.evolution import read_lineage
+from evojax.report.paper import PUBLISHED
 
 THIN = (8, 16, 16, 16, 16, 64, 64)
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -70,3 +71,13 @@ def test_two_generations(name, layers, synapses, noise, tmp_path, monkeypatch, c
     assert len(offspring["litter"]) == 2
     assert (out / "report.html").exists()
     assert (out / "figures" / "accuracy.png").exists()
+
+
+@pytest.mark.parametrize("name", ["stl10_lenet", "cifar_alexnet", "cifar_resnet56"])
+def test_headers_say_how_to_start_how_long_and_what_to_expect(name):
+    header = " ".join((EXPERIMENTS / f"{name}.py").read_text().split('"""')[1].split())
+    assert f"python experiments/{name}.py" in header
+    assert "on a GPU" in header or "GPU in bfloat16" in header
+    assert "not measured: the paper's accuracies or better" in header
+    for point in (PUBLISHED[name].points[0], PUBLISHED[name].points[-1]):
+        assert f"{100 * point.accuracy:.1f} %" in header
