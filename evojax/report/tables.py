@@ -89,7 +89,7 @@ class Table:
             table.add_column(
                 Text(column.title),
                 justify="right" if column.numeric else "left",
-                min_width=max(map(len, words)) if column.numeric else 11,
+                min_width=max(map(len, words)) if column.numeric else 9,
                 overflow="fold",
             )
         for index, row in enumerate(cells):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable
 from typing import Any
@@ -181,3 +182,18 @@ def test_names_are_no_markup() -> None:
 )
 def test_numbers_as_a_reader_likes_them(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_large_counts_beside_a_papers_are_not_cut_short(lineage: dict[str, Any]) -> None:
+    """AlexNet's dense layers have 16,777,216 synapses each, and as many clusters."""
+    first, last = lineage["generations"][0], lineage["generations"][-1]
+    for layer in first["layers"]:
+        layer |= {"clusters": 16_777_216, "synapses": 16_777_216}
+    for layer in last["layers"]:
+        layer |= {"clusters": 10_122_537, "synapses": 10_122_537}
+    last |= {"architectural_efficiency": 1.66, "cluster_efficiency": 1.66}
+    theirs = dataclasses.replace(PUBLISHED["cifar_alexnet"].clusters, layers=(2.01, 3.1, 3.5, 1.51))
+    paper = dataclasses.replace(PUBLISHED["cifar_alexnet"], clusters=theirs)
+    table = tables.layers(lineage, paper)
+    printed = _printed(table).split()
+    assert {cell for row in table.cells() for cell in row[1:]} <= set(printed)
