@@ -1,6 +1,6 @@
 """Bring your own network: it evolves on digits, gets smaller, and leaves as a file.
 
-python experiments/your_network.py            # Flax Linen, about a minute
+python experiments/your_network.py            # Flax Linen, under a minute
 python experiments/your_network.py --nnx      # Flax NNX
 """
 
@@ -17,6 +17,7 @@ from evojax.data import load
 from evojax.evolution import Settings, checkpoints, evolve
 from evojax.learning import Recipe, linen
 from evojax.learning import nnx as from_nnx
+from evojax.models.layers import conv
 
 SHORT = {"generations": 8, "epochs": (6, 3), "recipe": Recipe(batch_size=32)}
 
@@ -24,15 +25,15 @@ SHORT = {"generations": 8, "epochs": (6, 3), "recipe": Recipe(batch_size=32)}
 class YourLinen(nn.Module):
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(nn.Conv(16, (3, 3), strides=2)(x))
-        x = nn.relu(nn.Conv(32, (3, 3), strides=2)(x))
+        x = nn.relu(nn.Conv(16, (3, 3), strides=2, conv_general_dilated=conv)(x))
+        x = nn.relu(nn.Conv(32, (3, 3), strides=2, conv_general_dilated=conv)(x))
         return nn.Dense(10)(x.reshape(x.shape[0], -1))
 
 
 class YourNNX(nnx.Module):
     def __init__(self, rngs):
-        self.conv1 = nnx.Conv(1, 16, (3, 3), strides=2, rngs=rngs)
-        self.conv2 = nnx.Conv(16, 32, (3, 3), strides=2, rngs=rngs)
+        same = {"strides": 2, "conv_general_dilated": conv, "rngs": rngs}
+        self.conv1, self.conv2 = nnx.Conv(1, 16, (3, 3), **same), nnx.Conv(16, 32, (3, 3), **same)
         self.out = nnx.Linear(8 * 8 * 32, 10, rngs=rngs)
 
     def __call__(self, x):
