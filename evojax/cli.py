@@ -1,4 +1,7 @@
-"""The command ``evojax``: what became of a run, made smaller, and taken elsewhere."""
+"""The command ``evojax``: what became of a run, made smaller, and taken elsewhere.
+
+``evojax --version`` tells its version.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from evojax import report
+from evojax import __version__, report
 from evojax.compilation import keep_programs
-from evojax.deploy import Compacted, cost, export
+from evojax.deploy import Compacted, Exported, cost, export
 from evojax.deploy import compact as compacted
 from evojax.deploy.checks import check_round_to
 from evojax.deploy.export import Format, check_export
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import Saved, read_lineage, saved
+from evojax.models.record import UnknownNetwork
 from evojax.report import tables, text
 from evojax.report.deployed import widths
 from evojax.report.paper import published
@@ -29,6 +33,8 @@ from evojax.report.paper import published
 @dataclass(frozen=True)
 class Show:
     """Tables of a run, and of a generation layer by layer: widths, entries, MACs, latency.
+
+    Of a network that evojax does not ship, the tables of the run alone.
 
     Attributes:
         run: the run's folder.
@@ -113,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for bad input.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments) == ["--version"]:
+        print(f"evojax {__version__}")
+        return 0
     command: Any = tyro.cli(Command, prog="evojax", description=__doc__, args=arguments)
     keep_programs()
     try:
@@ -136,25 +146,37 @@ def show(options: Show) -> None:
     _check_batch(options.batch)
     lineage = read_lineage(options.run)
     console = report.console()
+    parts: list[Any]  # All of it is there before the first line is printed.
+    try:
+        parts = _shown_compacted(saved(options.run, options.generation), options.batch)
+    except UnknownNetwork as error:
+        if options.generation is not None:
+            raise
+        parts = [f"No table of the compacted network: {error}"]
     console.print(tables.generations(lineage).rich())
     console.print(tables.layers(lineage, published(lineage["experiment"])).rich())
-    network = saved(options.run, options.generation)
+    for part in parts:
+        console.print(part, markup=False)
+
+
+def _shown_compacted(network: Saved, batch: int) -> list[Any]:
+    """What `show` prints of a compacted generation."""
     small = _compacted(network)
     dense = cost(network.apply, network.variables, network.image)
     masked = cost(network.apply, network.variables, network.image, network.masks)
     left = cost(small.apply, small.variables, network.image)
-    console.print(f"{_which(network)}, compacted")
-    console.print(widths(small.report, dense, masked, left).rich())
-    shape = (options.batch, *network.image.shape[1:])
+    shape = (batch, *network.image.shape[1:])
     images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
     big, little = take_turns(
         [jax.jit(lambda x, n=n: n.apply(n.variables, x)) for n in (network, small)], images
     )
-    console.print(
-        f"A forward pass in batches of {options.batch} on {jax.devices()[0].device_kind}: "
+    return [
+        f"{_which(network)}, compacted",
+        widths(small.report, dense, masked, left).rich(),
+        f"A forward pass in batches of {batch} on {jax.devices()[0].device_kind}: "
         f"{speedup(big, little):.2f}× the speed of the dense network, with "
-        f"{dense.macs / max(left.macs, 1):.2f}× fewer MACs"
-    )
+        f"{dense.macs / max(left.macs, 1):.2f}× fewer MACs",
+    ]
 
 
 def write(options: Write) -> None:
@@ -169,9 +191,15 @@ def compact(options: Compact) -> None:
         check_export(options.out, "npz", force=options.force)
     network = saved(options.run, options.generation)
     small = _compacted(network, options.round_to)
-    print(small.report)
+    done = None
     if options.out is not None:
-        _write(small, network, options.out, "npz", options.force)
+        done = _exported(small, network, options.out, "npz", options.force)
+    print(small.report)
+    if small.report.parameters_after == small.report.parameters_before:
+        multiples = f" at multiples of {options.round_to}" if options.round_to > 1 else ""
+        print(f"Nothing can be removed: every array keeps its size{multiples}")
+    if done is not None:
+        _tell(small, network, done)
 
 
 def export_(options: Export) -> None:
@@ -183,19 +211,24 @@ def export_(options: Export) -> None:
     images = jnp.zeros((options.batch, *network.image.shape[1:]))
     network = network._replace(image=images)
     small = None if options.dense else _compacted(network, options.round_to)
-    _write(small, network, options.out, options.format, options.force)
+    _tell(small, network, _exported(small, network, options.out, options.format, options.force))
 
 
 def _compacted(network: Saved, round_to: int = 1) -> Compacted:
     return compacted(network.apply, network.variables, network.masks, network.image, round_to)
 
 
-def _write(small: Compacted | None, network: Saved, out: Path, format: Format, force: bool) -> None:
+def _exported(
+    small: Compacted | None, network: Saved, out: Path, format: Format, force: bool
+) -> Exported:
     which = network if small is None else small
-    done = export(
+    return export(
         which.apply, which.variables, network.image, out, format, force=force,
         report=None if small is None else small.report,
     )  # fmt: skip
+
+
+def _tell(small: Compacted | None, network: Saved, done: Exported) -> None:
     print(f"{_which(network)}: {_size(small)}")
     for file in done.files:
         print(f"written: {file}, {text.size(file.stat().st_size)}")

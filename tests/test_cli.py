@@ -1,6 +1,7 @@
 """The command evojax, on a run of a few seconds."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax import cli
+from evojax import __version__, cli
 from evojax.data import Dataset, Split
 from evojax.deploy.export import NEEDED
 from evojax.evolution import Settings, evolve, saved
@@ -102,6 +103,9 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
     wrong = [
         (("show", tmp_path / "nowhere"), "there is no such file|missing"),
         (("show", run, "--generation", 3), "expected one whose network is in"),
+        (("compact", run, "--generation", 3), "expected one whose network is in"),
+        (("export", run, tmp_path / "new", "--generation", 3), "expected one whose network is in"),
+        (("report", tmp_path / "nowhere"), "there is no such file|missing"),
         (("show", run, "--batch", 0), "--batch must be at least 1"),
         (("compact", run, "--round-to", 0), "round_to must be a whole number of at least 1"),
         (("compact", run, there), "exists already"),
@@ -109,8 +113,8 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
         (("export", run, tmp_path), "exists already"),
     ]
     for arguments, message in wrong:
-        status, _, errors = evojax(*arguments)
-        assert status == 2 and errors.startswith("error: ")
+        status, printed, errors = evojax(*arguments)
+        assert status == 2 and errors.startswith("error: ") and not printed
         assert any(part in errors for part in message.split("|")), errors
     monkeypatch.setattr(sys.modules["evojax.deploy.export"], "find_spec", lambda name: None)
     for format in NEEDED:
@@ -132,6 +136,16 @@ def test_the_lineage_in_the_repository_is_read(evojax, tmp_path):
     assert sum(int(np.sum(array != 0)) for array in arrays.values()) <= 1149
 
 
+def test_the_version_is_told(evojax):
+    assert evojax("--version") == (0, f"evojax {__version__}\n", "")
+
+
+def test_compact_says_where_nothing_can_be_removed(run, evojax):
+    assert "Nothing can be removed" not in evojax("compact", run)[1]
+    status, printed, _ = evojax("compact", run, "--generation", 1)
+    assert status == 0 and printed.endswith("Nothing can be removed: every array keeps its size\n")
+
+
 def test_networks_of_others_and_older_runs_are_told_apart(run, evojax, tmp_path):
     for model, message in (
         (None, "Its own command once more"),
@@ -139,7 +153,13 @@ def test_networks_of_others_and_older_runs_are_told_apart(run, evojax, tmp_path)
     ):
         lineage = read_lineage(run) | {"model": model}
         folder = tmp_path / str(model is None)
-        folder.mkdir()
+        shutil.copytree(run / "generations", folder / "generations")
         write_lineage(folder, lineage)
-        status, _, errors = evojax("compact", folder)
-        assert status == 2 and message in errors
+        for arguments in (("compact", folder), ("show", folder, "--generation", 2)):
+            status, printed, errors = evojax(*arguments)
+            assert status == 2 and message in errors and not printed
+        status, printed, errors = evojax("show", folder, "--generation", 3)
+        assert status == 2 and "expected one whose network is in" in errors and not printed
+        status, printed, errors = evojax("show", folder)
+        assert status == 0 and not errors and "Generations" in printed
+        assert "Layers, compacted" not in printed and message in " ".join(printed.split())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from evojax.evolution import checkpoints
 from evojax.evolution.lineage import read_lineage
 from evojax.evolution.record import members_of
-from evojax.models.record import rebuilt
+from evojax.models.record import UnknownNetwork, rebuilt
 
 PyTree = Any
 
@@ -50,18 +50,19 @@ def saved(
         member: its place in the population; the fittest by default, which is the first.
 
     Raises:
-        ValueError: if the folder holds no run, no such generation or member, a damaged one, another
-            network than the recorded one, or a network that evojax does not ship.
+        ValueError: if the folder holds no run, no such generation or member, a damaged one, or
+            another network than the recorded one.
+        UnknownNetwork: (a ValueError) if all that is right, but evojax does not ship the network.
     """
     lineage = read_lineage(run)
+    number = _number(run, generation, len(lineage["generations"]))
     model, shape = lineage.get("model"), lineage["dataset"].get("image_shape")
     if not model or not isinstance(model, Mapping) or shape is None:
-        raise ValueError(
+        raise UnknownNetwork(
             f"{run} does not record its network: the run is older than that. Its own command once "
             f"more notes it, and trains nothing: {lineage['command']}"
         )
     module = rebuilt(model)
-    number = _number(run, generation, len(lineage["generations"]))
     members = members_of(lineage["generations"][number - 1])
     place = 0 if member is None else member
     if not 0 <= place < len(members):

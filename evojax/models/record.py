@@ -20,6 +20,10 @@ SHIPPED: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+class UnknownNetwork(ValueError):
+    """A recorded network that evojax cannot make again: it ships none of that name."""
+
+
 def described(module: nn.Module) -> dict[str, Any]:
     """A module's class and, of a shipped one, its attributes, as JSON holds them."""
     name = f"{type(module).__module__}.{type(module).__qualname__}"
@@ -39,12 +43,13 @@ def rebuilt(description: Mapping[str, Any]) -> nn.Module:
     """The module that `described` described.
 
     Raises:
-        ValueError: if it is no network that evojax ships, or the description is damaged.
+        UnknownNetwork: if it is no network that evojax ships.
+        ValueError: if the description is damaged.
     """
     attributes = {name: _hashable(value) for name, value in description.items()}
     name = attributes.pop("class", None)
     if name not in SHIPPED:
-        raise ValueError(
+        raise UnknownNetwork(
             f"the network is {name}: expected one that evojax ships ({', '.join(SHIPPED)}). In "
             "Python, evojax.compact and evojax.export take any network's function, and "
             "evojax.evolution.checkpoints.restore reads its variables."
