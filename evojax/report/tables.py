@@ -45,13 +45,15 @@ class Column:
 class Table:
     """A title, columns, and rows of raw values (None where there is none).
 
-    `totals`: the last row sums up those above it.
+    `totals`: the last row sums up those above it. `note`: explains the headings on a terminal; the
+    page has a list of terms.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     totals: bool = False
+    note: str = ""
 
     def headings(self) -> tuple[Column, ...]:
         """The columns a person sees."""
@@ -78,6 +80,8 @@ class Table:
             title=Text(self.title),
             title_justify="left",
             title_style="bold",
+            caption=Text(self.note) if self.note else None,
+            caption_justify="left",
             box=box.SIMPLE,
             pad_edge=False,
             collapse_padding=True,
@@ -145,7 +149,11 @@ def generations(lineage: Lineage) -> Table:
         )
         for record in lineage["generations"]
     )
-    return Table("Generations", (*columns, *hidden), rows)
+    note = (
+        "C-E: mean over the layers; pooled: all clusters, ancestor over offspring. "
+        "MACs: multiply-accumulates of an image, those with pruned weights left out."
+    )
+    return Table("Generations", (*columns, *hidden), rows, note=note)
 
 
 def layers(lineage: Lineage, paper: Published | None = None) -> Table:

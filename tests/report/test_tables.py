@@ -37,6 +37,14 @@ def test_a_row_for_each_generation(lineage: dict[str, Any]) -> None:
     ]  # fmt: skip
 
 
+def test_headings_that_are_no_words_are_explained_on_a_terminal(lineage: dict[str, Any]) -> None:
+    table = tables.generations(lineage)
+    printed = " ".join(_printed(table).split())
+    for words in ("pooled: all clusters, ancestor over offspring", "MACs: multiply-accumulates of"):
+        assert words in printed
+        assert words not in table.markdown() and words not in table.csv()
+
+
 def test_detection_has_precision_and_recall(make: Make) -> None:
     table = tables.generations(make(2, detection=True, ancestor=0.7803))
     titles = [column.name for column in table.headings()]
