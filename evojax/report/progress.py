@@ -61,8 +61,9 @@ class _Show:
     def __init__(self) -> None:
         self.epochs_left = 0
         self.epochs_done = 0
-        # The first epoch compiles; the median of the latest ones forgets that soonest.
         self.seconds: deque[float] = deque(maxlen=9)
+        self.compiling = 0.0  # what the latest epoch took that compiled as well
+        self.begun = self.siblings = 0
 
     def run_started(self, event: RunStarted) -> None: ...
 
@@ -70,23 +71,34 @@ class _Show:
 
     def generation_started(self, event: GenerationStarted) -> None:
         self.epochs_left = event.total_epochs
+        self.begun, self.siblings = self.begun + 1, event.offspring
 
     def epoch_finished(self, event: EpochFinished) -> None:
         self.epochs_left = max(self.epochs_left - 1, 0)
         self.epochs_done += 1
-        self.seconds.append(event.seconds)
+        # After the ancestor's program that of several networks at once, where there are several.
+        new_program = self.begun == 1 or (self.begun == 2 and self.siblings > 1)
+        if event.epoch == 1 and new_program:
+            self.compiling = event.seconds
+        else:
+            self.seconds.append(event.seconds)
 
     def generation_finished(self, event: GenerationFinished) -> None: ...
 
     def run_finished(self, event: RunFinished) -> None: ...
 
     def time_left(self) -> str:
-        """Measured seconds per epoch times what is left of the whole run, in words."""
+        """Measured seconds per epoch times what is left of the whole run, in words.
+
+        Epochs that compiled count only while there is no other.
+        """
         if not self.epochs_left:
             return "all trained"
-        if not self.seconds:
-            return "time left not known yet"
-        return f"{_roughly(statistics.median(self.seconds) * self.epochs_left)} left"
+        if self.seconds:
+            return f"{_roughly(statistics.median(self.seconds) * self.epochs_left)} left"
+        if self.compiling:
+            return f"{_roughly(self.compiling * self.epochs_left)} left, compilation counted"
+        return "time left not known yet"
 
 
 class _Lines(_Show):

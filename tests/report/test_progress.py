@@ -73,7 +73,7 @@ def test_without_a_terminal_there_is_a_line_for_each_event(make: Make) -> None:
     assert out.getvalue().splitlines() == [
         "generation 1 of 2: 143,978 synapses, 2 epochs",
         "generation 1, epoch 1 of 2: loss 0.2500, training accuracy 97.00 %, 1 min 00 s, "
-        "about 3 min left",
+        "about 3 min left, compilation counted",
         "generation 1, epoch 2 of 2: loss 0.1250, training accuracy 97.00 %, 1 min 00 s, "
         "about 2 min left",
         "generation 1 finished: A-E 1.00×, test accuracy 99.50 %, 143,978 synapses, C-E 1.00×, "
@@ -144,16 +144,21 @@ def test_a_terminal_lists_finished_generations_above_a_live_part(make: Make) -> 
     assert "finished: 2 generations; written to runs/digits" in shown
 
 
-def test_the_estimate_forgets_the_epoch_that_compiled(make: Make) -> None:
+def test_the_estimate_leaves_out_the_epoch_that_compiled() -> None:
     out = io.StringIO()
     with progress(out) as watch:
-        watch(GenerationStarted(1, 1, 1, 100, 5, 100))
+        watch(GenerationStarted(1, 2, 1, 100, 5, 200))
         watch(EpochFinished(1, 1, 1, 100, 0.5, 0.9, 300.0))
-        for epoch in range(2, 6):
-            watch(EpochFinished(1, 1, epoch, 100, 0.5, 0.9, 2.0))
+        watch(EpochFinished(1, 1, 2, 100, 0.5, 0.9, 2.0))
+        # Several networks at once are another program.
+        watch(GenerationStarted(2, 2, 6, 10, 5, 60))
+        for offspring in range(1, 7):
+            watch(EpochFinished(2, offspring, 1, 10, 0.5, 0.9, 300.0))
+        watch(EpochFinished(2, 1, 2, 10, 0.5, 0.9, 2.0))
     lines = out.getvalue().splitlines()
-    assert lines[1].endswith("about 8 h 20 min left")
-    assert lines[5].endswith("about 3 min left")  # 95 epochs of 2 s
+    assert lines[1].endswith(", about 16 h 40 min left, compilation counted")
+    assert lines[2].endswith(", about 7 min left")  # 198 epochs of 2 s
+    assert lines[-1].endswith(", about 2 min left")  # 53 of them
 
 
 @pytest.mark.parametrize("on_terminal", [False, True])
