@@ -127,6 +127,13 @@ def test_the_page_asks_for_nothing_from_outside(lineage: dict[str, Any]) -> None
     assert "@import" not in html
 
 
+def test_wide_tables_fit_a_printed_page(lineage: dict[str, Any]) -> None:
+    printed = page.render(lineage).split("@media print")[1].split("</style>")[0]
+    # Paper cannot be scrolled: nothing may be wider than it because it must not be broken.
+    assert ".scroll th, .scroll td" in printed and "white-space: normal" in printed
+    assert "table { font-size: 7.5pt; }" in printed and "max-width: none" in printed
+
+
 def test_the_page_is_accessible(lineage: dict[str, Any]) -> None:
     parsed = Parsed(page.render(lineage, PUBLISHED["mnist_lenet"], _pictures()))
     assert parsed.all("html")[0]["lang"] == "en"
