@@ -45,6 +45,7 @@ from evojax.deploy.export import NEEDED
 from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
+from evojax.files import with_home
 from evojax.genetics import budget, cluster_driven, following, synthesis
 from evojax.learning import apply_masks, linen
 from evojax.models import AlexNet, ResNet
@@ -320,6 +321,6 @@ def report(
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Options, description=__doc__))
+        main(with_home(tyro.cli(Options, description=__doc__)))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -42,6 +42,7 @@ from evojax import study
 from evojax.data import Dataset
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace as write
+from evojax.files import with_home
 from evojax.learning import Recipe, on_device
 from evojax.report.comparison import publish
 
@@ -263,5 +264,5 @@ def lineage(peer: Peer, seed: int, options: Options, dataset: Dataset) -> dict[s
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Options, description=__doc__)
+    chosen = with_home(tyro.cli(Options, description=__doc__))
     sys.exit(study.guarded(lambda: main(chosen)))

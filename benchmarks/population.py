@@ -22,6 +22,7 @@ from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
+from evojax.files import with_home
 from evojax.learning import (
     Images,
     Network,
@@ -126,4 +127,4 @@ def report(rows: list[dict], options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(with_home(tyro.cli(Options, description=__doc__)))

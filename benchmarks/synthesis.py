@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import evojax
+from evojax.files import with_home
 
 SAMPLE = 1 << 17
 TRUNCATION = 0.05
@@ -242,4 +243,4 @@ def report(results: dict[str, dict], options: Options, versions: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(with_home(tyro.cli(Options, description=__doc__)))

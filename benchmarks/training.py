@@ -22,6 +22,7 @@ from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
+from evojax.files import with_home
 from evojax.learning import Network, Recipe, linen, on_device, trainer
 from evojax.models import LeNet
 
@@ -156,4 +157,4 @@ def report(speeds: dict[str, list[float]], options: Options, versions: dict) -> 
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(with_home(tyro.cli(Options, description=__doc__)))

@@ -24,6 +24,7 @@ from evojax.deploy.checks import check_round_to
 from evojax.deploy.export import Format, check_export
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import Saved, read_lineage, saved
+from evojax.files import with_home
 from evojax.models.record import UnknownNetwork
 from evojax.report import tables, text
 from evojax.report.deployed import widths
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evojax {__version__}")
         return 0
     command: Any = tyro.cli(Command, prog="evojax", description=__doc__, args=arguments)
+    command = with_home(command)
     keep_programs()
     try:
         match command:

@@ -22,6 +22,7 @@ from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.run_folder import check_folder
 from evojax.evolution.task import Task
+from evojax.files import with_home
 from evojax.hosts import ALONE, HostError, Hosts, Joining, end, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
@@ -146,6 +147,7 @@ def run_task(
             description=description,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
         )
+        options = with_home(options)
         settings = options.settings
         hosts = join(options.hosts)
         mesh = _mesh(options.devices, hosts)

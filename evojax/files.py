@@ -1,10 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and paths as people type them."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any, TypeVar
+
+Options = TypeVar("Options")
 
 
 def replace(path: Path, content: bytes | str) -> Path:
@@ -35,3 +39,22 @@ def replace(path: Path, content: bytes | str) -> Path:
             error.filename = str(path)
         raise
     return path
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading ~ as the home folder; as it stands where nobody has such a home."""
+    return Path(os.path.expanduser(path))
+
+
+def with_home(options: Options) -> Options:
+    """The same options, a dataclass, every path in them `expanded`.
+
+    Not every shell does that with ``--out=~/run``.
+    """
+    given: Any = options  # A dataclass, which has no type of its own.
+    paths = {
+        field.name: expanded(value)
+        for field in dataclasses.fields(given)
+        if isinstance(value := getattr(given, field.name), Path)
+    }
+    return dataclasses.replace(given, **paths)

@@ -33,6 +33,7 @@ from evojax import report
 from evojax.command import leave
 from evojax.data import load
 from evojax.evolution import Settings
+from evojax.files import with_home
 from evojax.learning import Recipe, linen
 from evojax.models.lenet import LeNet
 from evojax.report.cells import Terms, entry
@@ -188,4 +189,5 @@ def content_of(options: Options, done: list[tuple[Terms, dict[str, Any]]]) -> di
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagConversionOff,))
+    chosen = with_home(chosen)
     leave(guarded(lambda: main(chosen)))

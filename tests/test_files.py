@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evojax.files import replace
+from evojax.files import expanded, replace, with_home
 
 
 def test_a_full_disk_leaves_the_former_file(tmp_path: Path, monkeypatch: Any) -> None:
@@ -37,3 +38,18 @@ def test_an_interrupted_replacement_leaves_the_former_file(
         replace(path, b"latter")
     assert path.read_bytes() == b"former"
     assert list(path.parent.iterdir()) == [path]
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path
+    result: Path | None = None
+    name: str = "~"
+
+
+def test_every_path_among_options_may_start_at_home(monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    found = with_home(Options(Path("~/run")))
+    assert found == Options(Path("/somewhere/run"))
+    assert with_home(Options(Path("a~b"), Path("~/x"))).result == Path("/somewhere/x")
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from evojax.data.dataset import DataError, Dataset, Split, check_seen
+from evojax.files import expanded
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _CHANNELS = (1, 3, 4)
@@ -29,7 +30,7 @@ def load_npz(path: str) -> Dataset:
     Raises:
       DataError: where the file is missing, damaged, no .npz, or its arrays are not as above.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if path and file.is_dir():
         raise DataError(f"npz:{path} is a folder; expected a file. {_HOW}")
     if not path or not file.is_file():

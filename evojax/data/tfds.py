@@ -17,6 +17,7 @@ import numpy as np
 from evojax.data.dataset import DataError, Dataset, Split
 from evojax.data.resize import fit
 from evojax.data.tfds_prepare import INSTALL, SPLITS, first_paragraph, hide_gpus, prepare
+from evojax.files import expanded
 
 if TYPE_CHECKING:
     import tensorflow_datasets
@@ -107,7 +108,7 @@ def prepared(
 def _folder(what: str, folder: str | None) -> Path | None:
     if folder is not None and not str(folder).strip():
         raise DataError(f"{what} is empty; expected a folder.")
-    return None if folder is None else Path(folder).expanduser()
+    return None if folder is None else expanded(folder)
 
 
 def _require() -> ModuleType:

@@ -153,7 +153,8 @@ def test_data_that_do_not_exist_are_refused(command, tmp_path, data):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_out_that_cannot_be_is_refused_before_the_data_are_read(command, tmp_path):
+def test_an_out_that_cannot_be_is_refused_before_the_data_are_read(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
@@ -161,6 +162,7 @@ def test_an_out_that_cannot_be_is_refused_before_the_data_are_read(command, tmp_
     for out, message in (
         ("file", "error: --out file: file is no folder. Name another one.\n"),
         ("file/run", "error: --out file/run: file is no folder. Name another one.\n"),
+        ("~/file", f"error: --out {tmp_path}/file: {tmp_path}/file is no folder"),
         ("full", "error: --out full holds files but no run of evojax (config.json)"),
     ):
         status, _, err = command(out=out, data="npz:nowhere.npz")

@@ -13,6 +13,7 @@ from evojax.data.dataset import DataError
 from evojax.data.kitti.labels import SceneError, parse_labels
 from evojax.data.kitti.scenes import Entry, Options, Scenes, check_shape, finish
 from evojax.data.kitti.split import IMAGES, labelled, split
+from evojax.files import expanded
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _TAIL = 64  # bytes at a file's end in which its end marker is looked for
@@ -51,10 +52,10 @@ def read_folder(folder: str, options: Options) -> Scenes:
     """
     problems: list[SceneError] = []
     try:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         pictures, labels = _files(root, problems)
         lists = _lists(root, problems) or _whole(root, pictures.keys() | labels.keys())
-    except (OSError, RuntimeError) as error:  # The latter of a home that nobody has.
+    except OSError as error:
         raise DataError(
             f"{folder} cannot be looked into ({error}); expected a folder with image_2 and "
             "label_2 that you may read."
