@@ -35,7 +35,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from common import write
 from rich.console import Console
 from rich.table import Table
@@ -45,10 +44,10 @@ from evojax.deploy.export import NEEDED
 from evojax.deploy.report import Variable
 from evojax.deploy.timing import speedup, take_turns
 from evojax.evolution import read_lineage, saved
-from evojax.files import with_home
 from evojax.genetics import budget, cluster_driven, following, synthesis
 from evojax.learning import apply_masks, linen
 from evojax.models import AlexNet, ResNet
+from evojax.study import parsed
 
 TORCH = ("torch", "torch_pruning")
 UNTRAINED: dict[str, Callable[[], nn.Module]] = {
@@ -321,6 +320,6 @@ def report(
 
 if __name__ == "__main__":
     try:
-        main(with_home(tyro.cli(Options, description=__doc__)))
+        main(parsed(Options, __doc__))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -29,7 +29,6 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 
 from evojax.command import leave
@@ -40,7 +39,7 @@ from evojax.evolution.lineage import configuration
 from evojax.learning import Recipe, linen
 from evojax.models import LeNet
 from evojax.report.comparison import MACS, SYNAPSES, Method, publish, read
-from evojax.study import check_different, command, finished, guarded, run, slug
+from evojax.study import check_different, command, finished, guarded, parsed, run, slug
 
 # experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
 BASE = Settings(
@@ -324,5 +323,5 @@ def note(dataset: dict[str, Any], seeds: int) -> str:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Options, description=__doc__)
+    chosen = parsed(Options, __doc__)
     leave(guarded(lambda: main(chosen)))

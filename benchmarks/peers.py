@@ -35,14 +35,12 @@ from typing import Any, NamedTuple
 
 import methods
 import numpy as np
-import tyro
 from rich.console import Console
 
 from evojax import study
 from evojax.data import Dataset
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace as write
-from evojax.files import with_home
 from evojax.learning import Recipe, on_device
 from evojax.report.comparison import publish
 
@@ -264,5 +262,5 @@ def lineage(peer: Peer, seed: int, options: Options, dataset: Dataset) -> dict[s
 
 
 if __name__ == "__main__":
-    chosen = with_home(tyro.cli(Options, description=__doc__))
+    chosen = study.parsed(Options, __doc__)
     sys.exit(study.guarded(lambda: main(chosen)))

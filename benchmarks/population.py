@@ -17,12 +17,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
-from evojax.files import with_home
 from evojax.learning import (
     Images,
     Network,
@@ -33,6 +31,7 @@ from evojax.learning import (
     trainer,
 )
 from evojax.models import LeNet
+from evojax.study import parsed
 
 SHAPE = (32, 32, 1)
 WAYS = ("one after another", "map", "vmap")
@@ -127,4 +126,4 @@ def report(rows: list[dict], options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(with_home(tyro.cli(Options, description=__doc__)))
+    main(parsed(Options, __doc__))

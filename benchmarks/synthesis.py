@@ -18,13 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from common import take_turns, timed, write
 from rich.console import Console
 from rich.table import Table
 
 import evojax
-from evojax.files import with_home
+from evojax.study import parsed
 
 SAMPLE = 1 << 17
 TRUNCATION = 0.05
@@ -243,4 +242,4 @@ def report(results: dict[str, dict], options: Options, versions: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(with_home(tyro.cli(Options, description=__doc__)))
+    main(parsed(Options, __doc__))

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
 from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
-from evojax.files import with_home
 from evojax.learning import Network, Recipe, linen, on_device, trainer
 from evojax.models import LeNet
+from evojax.study import parsed
 
 ALIVE = 0.2
 
@@ -157,4 +156,4 @@ def report(speeds: dict[str, list[float]], options: Options, versions: dict) -> 
 
 
 if __name__ == "__main__":
-    main(with_home(tyro.cli(Options, description=__doc__)))
+    main(parsed(Options, __doc__))

@@ -22,7 +22,6 @@ from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.run_folder import check_folder
 from evojax.evolution.task import Task
-from evojax.files import with_home
 from evojax.hosts import ALONE, HostError, Hosts, Joining, end, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
@@ -141,13 +140,10 @@ def run_task(
     keep_programs()
     out, hosts = None, ALONE
     try:
-        options = tyro.cli(
-            type(defaults),
+        options = study.parsed(
+            type(defaults), description, tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff,
             default=defaults,
-            description=description,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-        )
-        options = with_home(options)
+        )  # fmt: skip
         settings = options.settings
         hosts = join(options.hosts)
         mesh = _mesh(options.devices, hosts)

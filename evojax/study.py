@@ -1,13 +1,18 @@
-"""What studies share: many runs, each in a folder of its own, done by one or several processes."""
+"""What scripts share: flags, and many runs, each in a folder of its own, by several processes."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import tyro
 
 from evojax import report
 from evojax.compilation import keep_programs
@@ -20,7 +25,43 @@ from evojax.evolution import (
     evolve,
     read_lineage,
 )
+from evojax.files import with_home
 from evojax.learning import Model, NonFiniteLoss
+
+Options = TypeVar("Options")
+
+
+def parsed(
+    options: type[Options],
+    description: str | None,
+    *config: Any,  # noqa: ANN401 (tyro's)
+    default: Options | None = None,
+) -> Options:
+    """What the command line says, its paths with the home folder where they begin with ~.
+
+    Args:
+        options: a dataclass, a flag for each field.
+        description: what ``--help`` begins with, as a script's docstring.
+        config: of tyro.
+        default: what the flags default to, where not to the fields' defaults.
+    """
+    how: dict[str, Any] = {} if default is None else {"default": default}
+    words = _wrapped(description or "")
+    return with_home(tyro.cli(options, description=words, config=config, **how))
+
+
+def _wrapped(description: str) -> str:
+    """Its paragraphs broken to the terminal's width; what is indented stays as it is.
+
+    Each line is indented by one more, for tyro joins lines that begin with a letter.
+    """
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = re.split(r"\n{2,}", description.strip())
+    broken = [
+        p if p.startswith(" ") else textwrap.fill(p, width, break_on_hyphens=False)
+        for p in paragraphs
+    ]
+    return textwrap.indent("\n\n".join(broken), " ")
 
 
 def run(out: Path, settings: Settings, model: Model, dataset: Dataset, experiment: str) -> None:
