@@ -319,7 +319,7 @@ def reported(sizes: tuple[float, ...]) -> list[float]:
 def note(dataset: dict[str, Any], seeds: int) -> str:
     """The line under the picture's title."""
     what = f"LeNet on {dataset['name']}, {dataset['train']:,} training images"
-    return f"{what}; " + (f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "1 seed")
+    return f"{what}; " + (f"mean and range of {seeds} seeds" if seeds > 1 else "1 seed")
 
 
 if __name__ == "__main__":

@@ -83,12 +83,16 @@ class Spread(NamedTuple):
         accuracy: mean, a fraction.
         deviation: sample standard deviation of the accuracies; 0 of a single one.
         seeds: how many.
+        worst: the lowest accuracy.
+        best: the highest.
     """
 
     efficiency: float
     accuracy: float
     deviation: float
     seeds: int
+    worst: float
+    best: float
 
 
 def at(method: Method, size: float) -> Spread | None:
@@ -108,6 +112,8 @@ def at(method: Method, size: float) -> Spread | None:
         statistics.fmean(accuracies),
         deviation(accuracies),
         len(found),
+        min(accuracies),
+        max(accuracies),
     )
 
 
@@ -221,8 +227,8 @@ def accuracy(
 ) -> Picture:
     """Accuracy against size, both logarithmic (in the error), a line a method.
 
-    A line joins the means over the seeds, generation by generation; the band around it is one
-    standard deviation either way. The first method is drawn strongest.
+    A line joins the means over the seeds, generation by generation; the band around it reaches
+    from the worst seed to the best. The first method is drawn strongest.
 
     Args:
         methods: at least one, each with a run.
@@ -249,14 +255,14 @@ def accuracy(
         labels.append(Label(words, color, height, marker, dash, bold=index == 0 and not ordered))
     right = 0.15 + max(label.width for label in labels)
     # The labels' width comes on top, so that long names do not squeeze the plot.
-    figure = canvas(theme, 5.4, width=6.2 + right)
+    figure = canvas(theme, 5.6, width=6.4 + right)
     title = f"Test accuracy against {measure.name}"
-    axes = plot_area(figure, theme, title, right=right)
+    axes = plot_area(figure, theme, title, right, top=0.85, left=1.1)
     heading(figure, theme, "", note)
     _axes(axes, lines)
     for index, (line, (color, marker, dash)) in enumerate(zip(lines, styles, strict=True)):
         xs = [spread.efficiency for spread in line]
-        low, high = ([error(s.accuracy + sign * s.deviation) for s in line] for sign in (1.0, -1.0))
+        low, high = [error(s.best) for s in line], [error(s.worst) for s in line]
         axes.fill_between(xs, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(
             xs, [error(s.accuracy) for s in line], color=color, linestyle=dash, marker=marker,
@@ -270,7 +276,6 @@ def accuracy(
         measure.definition,
         "accuracy on the test set (logarithmic in the error)",
     )
-    axes.yaxis.labelpad = 2  # There is just room beside "99.98 %".
     ends = "; ".join(label.text for label in labels)
     return Picture("comparison", png(figure), f"{title}. At the smallest size: {ends}.")
 
@@ -298,9 +303,8 @@ def _axes(axes: Axes, lines: Sequence[Sequence[Spread]]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(powers[:: 1 + len(powers) // 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}×"))
     spreads = [spread for line in lines for spread in line]
-    # A single wide band would crush all that lies above its mean: there it is cut off.
-    low = min(error(spread.accuracy) for spread in spreads) / 1.3
-    high = 1.12 * max(error(spread.accuracy - spread.deviation) for spread in spreads)
+    low = min(error(spread.best) for spread in spreads) / 1.1
+    high = 1.12 * max(error(spread.worst) for spread in spreads)
     error_axis(axes, low, high)
     axes.xaxis.set_minor_locator(NullLocator())
 

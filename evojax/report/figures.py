@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from matplotlib import colormaps
@@ -38,7 +39,7 @@ MOST_LABELS = 24  # layers that have room for a label
 PAPER = "paper"
 
 Rows = Sequence[tuple[float, float]]  # (architectural efficiency, per cent) of each generation
-Series = Sequence[tuple[str, str, Rows]]  # (label, measure, rows)
+Series = Sequence[tuple[str, str, Sequence[Rows]]]  # (label, measure, rows of each seed)
 
 
 def accuracy(
@@ -49,9 +50,10 @@ def accuracy(
     """Accuracy (per cent, linear) against architectural efficiency (logarithmic).
 
     Args:
-        lineages: For each label its runs: seeds of one setting share a label and a colour. The
-            first label is the one the picture is about: drawn strongest, and it sets the scale.
-            What falls out of the scale leaves the picture at the bottom; its label says where to.
+        lineages: For each label its runs, the seeds of one setting: a line joins their means,
+            generation by generation, in a band from the worst to the best. The first label is the
+            one the picture is about: drawn strongest, and it sets the scale. What falls out of the
+            scale leaves the picture at the bottom; its label says where to.
         paper: The published points, drawn beside.
         theme: Colours.
 
@@ -69,12 +71,17 @@ def accuracy(
     title = " and ".join(names).capitalize() + " against architectural efficiency"
     axes = plot_area(figure, theme, title, right=0.15 + max(label.width for label in labels))
     axes.set_ylim(bottom, top)
-    ratio_axis(axes, 0.9, max(1.12 * max(ratio for *_, rows in series for ratio, _ in rows), 10.0))
-    for label, name, rows in reversed(series):
+    ratio_axis(axes, 0.9, max(1.12 * max(ratio for ratio, _ in _all(series)), 10.0))
+    for label, name, runs in reversed(series):
         color, marker, line = _style(theme, list(lineages), names, label, name)
         strong = label in (PAPER, next(iter(lineages)))
+        ratios, heights = zip(*_means(runs), strict=True)
+        if len(runs) > 1:
+            steps = [[height for _, height in step] for step in _steps(runs)]
+            low, high = [min(step) for step in steps], [max(step) for step in steps]
+            axes.fill_between(ratios, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(
-            *zip(*rows, strict=True), color=color, linestyle=line, linewidth=2.2 if strong else 1.5,
+            ratios, heights, color=color, linestyle=line, linewidth=2.2 if strong else 1.5,
             marker=marker, markersize=6 if strong else 4.5, markeredgewidth=1.5,
             markerfacecolor=theme.page if label == PAPER else color, zorder=2 + 0.1 * strong,
         )  # fmt: skip
@@ -93,7 +100,7 @@ def accuracy(
 def survival(lineage: Lineage, theme: Theme = LIGHT) -> Picture:
     """Share of the ancestor's synapses alive in each layer (logarithmic) over the generations.
 
-    Up to eight layers have a colour and a marker each; more are coloured by depth, and as many
+    Up to twelve layers have a colour and a marker each; more are coloured by depth, and as many
     are labelled as there is room for, from the one that kept most to the one that kept least.
     """
     numbers = [record["generation"] for record in lineage["generations"]]
@@ -130,29 +137,55 @@ def _series(
     lineages: Mapping[str, Sequence[Lineage]], names: Sequence[str], paper: Published | None
 ) -> Series:
     """The main label's runs first, the paper's points next, then all others."""
-    ours = [
-        (label, name, [(r["architectural_efficiency"], 100 * r[name]) for r in one["generations"]])
-        for label, group in lineages.items()
-        for name in names
-        for one in group
-        if name in measures(one)
-    ]
+    ours = []
+    for label, group in lineages.items():
+        for name in names:
+            runs = [
+                [(r["architectural_efficiency"], 100 * r[name]) for r in one["generations"]]
+                for one in group
+                if name in measures(one)
+            ]
+            ours += [(label, name, runs)] if runs else []
     theirs = [
-        (PAPER, name, [(p.architectural_efficiency, 100 * getattr(p, name)) for p in paper.points])
+        (
+            PAPER,
+            name,
+            [[(p.architectural_efficiency, 100 * getattr(p, name)) for p in paper.points]],
+        )
         for name in names
         if paper and getattr(paper.points[0], name) is not None
     ]
-    main = len(next(iter(lineages.values()))) * len(names)
-    return [*ours[:main], *theirs, *ours[main:]]
+    return [*ours[: len(names)], *theirs, *ours[len(names) :]]
+
+
+def _all(series: Series) -> list[tuple[float, float]]:
+    """The rows of all runs."""
+    return [row for *_, runs in series for rows in runs for row in rows]
+
+
+def _steps(runs: Sequence[Rows]) -> list[Rows]:
+    """Of each generation the rows of the seeds that got there."""
+    last = max(map(len, runs))
+    return [[rows[index] for rows in runs if index < len(rows)] for index in range(last)]
+
+
+def _means(runs: Sequence[Rows]) -> Rows:
+    """Of each generation the mean over the seeds that got there."""
+    return [_mean(step) for step in _steps(runs)]
+
+
+def _mean(rows: Rows) -> tuple[float, float]:
+    ratios, heights = zip(*rows, strict=True)
+    return statistics.fmean(ratios), statistics.fmean(heights)
 
 
 def _heights(main: Sequence[Lineage], names: Sequence[str], series: Series) -> tuple[float, float]:
     """The per cents to show: all published points, and ours while near the ancestor."""
-    ours = [rows for *_, rows in series[: len(main) * len(names)]]
+    ours = [rows for *_, runs in series[: len(names)] for rows in runs]
     near = [height for rows in ours for _, height in rows if height >= rows[0][1] - WINDOW]
-    near += [height for label, _, rows in series if label == PAPER for _, height in rows]
+    near += [height for _, height in _all([one for one in series if one[0] == PAPER])]
     lowest = min(near) if len(set(near)) > 1 else max(near) - WINDOW
-    highest = max(height for *_, rows in series for _, height in rows)
+    highest = max(height for _, height in _all(series))
     lowest = min(lowest, highest - max(0.5, 6 * _standard_error(main[0], highest)))
     margin = 0.06 * (highest - lowest)
     return max(lowest - margin, 0.0), highest + margin
@@ -171,15 +204,12 @@ def _end_labels(
 
     An arrow marks what has left the picture at the bottom.
     """
-    ends: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for label, name, rows in series:
-        ends.setdefault((label, name), []).append(rows[-1])
     labels = []
-    for (label, name), last in ends.items():
+    for label, name, runs in series:
         color, marker, line = _style(theme, order, names, label, name)
-        ratio, height = (sum(column) / len(last) for column in zip(*last, strict=True))
+        ratio, height = _mean([rows[-1] for rows in runs])
         words = short(label) if len(names) == 1 else f"{short(label)}, {name}"
-        if len(ends) < 8:
+        if len(series) < 8:
             arrow = "↓ " if height < bottom else ""
             words += f"\n{arrow}{height:.2f} % at {text.short_times(ratio)}"
         face = theme.page if label == PAPER else color
@@ -242,11 +272,13 @@ def _layer_style(theme: Theme, index: int, count: int) -> tuple[str, str]:
 
 
 def _accuracy_alt(title: str, series: Series) -> str:
-    ends = [
-        f"{label}{'' if name == 'accuracy' else ', ' + name}: {rows[0][1]:.2f} % at the start, "
-        f"{rows[-1][1]:.2f} % at {text.times(rows[-1][0])}"
-        for label, name, rows in series
-    ]
+    ends = []
+    for label, name, runs in series:
+        begin, (ratio, height) = _mean([rows[0] for rows in runs])[1], _mean([r[-1] for r in runs])
+        ends.append(
+            f"{label}{'' if name == 'accuracy' else ', ' + name}: {begin:.2f} % at the start, "
+            f"{height:.2f} % at {text.times(ratio)}"
+        )
     return f"{title}. " + "; ".join(ends) + "."
 
 

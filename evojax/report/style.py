@@ -1,7 +1,7 @@
 """The look that all pictures share: themes, colours, axes, labels that do not overlap.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers too; every series has a marker of
-its own besides. Nothing here touches matplotlib's global state.
+The first colours are Okabe and Ito's, told apart by colour-blind readers too; every series has a
+marker of its own besides. Nothing here touches matplotlib's global state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 DPI = 150
 WIDTH = 8.0  # inches: 1200 pixels
 TEXT = 11.0  # points
-MARKERS = "osD^vPX<"
+MARKERS = "osD^vPX<>ph*"
 LEAST_ERROR = 0.02  # per cent; a logarithmic axis has no place for 0
 FINE = (1, 1.5, 2, 3, 5, 7)
 COARSE = (1, 2, 5)
@@ -49,7 +49,20 @@ LIGHT = Theme(
     ink="#1f2328",
     muted="#59636e",
     grid="#e3e7eb",
-    series=("#0072b2", "#d55e00", "#009e73", "#b0467f", "#8a6d00", "#2b8cc4", "#6e4b9e", "#555555"),
+    series=(
+        "#0072b2",
+        "#d55e00",
+        "#009e73",
+        "#b0467f",
+        "#8a6d00",
+        "#8b1a1a",
+        "#6e4b9e",
+        "#555555",
+        "#1fa8c9",
+        "#7ba800",
+        "#e85fb5",
+        "#b3845a",
+    ),
     pruned="#b3bac3",
     dead="#b3bac3",
 )
@@ -59,7 +72,20 @@ DARK = Theme(
     ink="#e6eaef",
     muted="#9aa5b1",
     grid="#2a3038",
-    series=("#56b4e9", "#f08c3a", "#2cc295", "#e08bb9", "#e0c341", "#8fd0f5", "#b79be0", "#b9b9b9"),
+    series=(
+        "#56b4e9",
+        "#f08c3a",
+        "#2cc295",
+        "#e08bb9",
+        "#e0c341",
+        "#e0504a",
+        "#a58ae0",
+        "#b9b9b9",
+        "#86f0f0",
+        "#8fc832",
+        "#ff5fd8",
+        "#b98a5e",
+    ),
     pruned="#3d4650",
     dead="#56616d",
 )
@@ -88,13 +114,16 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def plot_area(figure: Figure, theme: Theme, title: str, right: float, top: float = 0.62) -> Axes:
+def plot_area(
+    figure: Figure, theme: Theme, title: str, right: float, top: float = 0.62, left: float = 0.95
+) -> Axes:
     """Axes with a title flush left and `right` inches kept free for labels beside them.
 
-    `top` inches are the title's; with 0.85 a long line below it stays clear of the labels.
+    `top` inches are the title's; with 0.85 a long line below it stays clear of the labels. `left`
+    inches are the y axis's; with 1.1 its name stays clear of ticks such as "99.98 %".
     """
     width, height = figure.get_size_inches()
-    left, bottom = 0.95, 0.72
+    bottom = 0.72
     heading(figure, theme, title)
     return panel(figure, theme, (left, bottom, width - left - right, height - bottom - top))
 

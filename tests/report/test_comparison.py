@@ -53,7 +53,8 @@ def test_a_spread_is_over_the_seeds_that_got_there():
     assert spread.accuracy == pytest.approx(0.981)
     assert spread.deviation == pytest.approx(0.002 / 2**0.5)
     assert spread.seeds == 2
-    assert at(OTHER, 16.0) == (16.05, 0.90, 0.0, 1)
+    assert at(OTHER, 16.0) == (16.05, 0.90, 0.0, 1, 0.90, 0.90)
+    assert spread[-2:] == (0.98, 0.982)
     assert at(OURS, 17.0) is None
 
 
@@ -108,6 +109,11 @@ def _legible(figure: Figure) -> None:
         assert box.x1 <= figure.bbox.x1, text
     for (text, box), (other, beside) in combinations(boxes, 2):
         assert not box.overlaps(beside), (text, other)
+    name = axes.yaxis.label.get_window_extent()
+    for tick in axes.yaxis.get_major_ticks():
+        assert tick.label1.get_window_extent().x0 > name.x1 + 8, "hardly apart"
+    note = figure.texts[-1].get_window_extent()
+    assert axes.get_window_extent().y1 < note.y0 - 8, "hardly apart"
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
@@ -128,4 +134,17 @@ def test_the_picture_is_legible(methods, theme, monkeypatch):
         assert methods[0].name in picture.alt
         _legible(drawn[-1])
         lines = drawn[-1].axes[0].lines[: len(methods)]
-        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(methods)
+        assert len({line.get_color() for line in lines}) == len(methods)
+        assert len({line.get_marker() for line in lines}) == len(methods)
+
+
+def test_bands_stay_in_the_picture(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(comparison, "png", lambda figure: drawn.append(figure) or png(figure))
+    # The mean and a standard deviation are more than 100 %.
+    accuracy([OURS, method("wide", (0.99, 0.64), (0.98, 0.95), (0.98, 0.95))])
+    axes = drawn[0].axes[0]
+    low, high = sorted(axes.get_ylim())
+    for band in axes.collections:
+        errors = band.get_paths()[0].vertices[:, 1]
+        assert low <= errors.min() <= errors.max() <= high

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -97,6 +98,37 @@ def test_what_falls_out_of_the_scale_says_where_to(make: Make, drawn: list[Figur
     assert 94 < bottom < 98  # random at 26 % does not squeeze the rest
     assert "random\n↓ 26.00 %" in _words(drawn[0])
     _legible(drawn[0])
+
+
+def test_seeds_of_a_setting_are_one_line_in_a_band(make: Make, drawn: list[Figure]) -> None:
+    seeds = [make(5), make(5, fall=0.005), make(4, fall=0.01)]
+    lineages = {f"setting {i}": seeds for i in range(8)}
+    for theme in (LIGHT, DARK):
+        figures.accuracy(lineages, None, theme)
+    for figure in drawn:
+        axes = figure.axes[0]
+        lines = [line for line in axes.lines if len(line.get_xdata()) == 5]
+        assert len(lines) == len(axes.collections) == 8
+        assert len({line.get_color() for line in lines}) == 8
+        assert len({line.get_marker() for line in lines}) == 8
+        means = np.mean([[100 * r["accuracy"] for r in one["generations"][:4]] for one in seeds], 0)
+        np.testing.assert_allclose(lines[0].get_ydata()[:4], means)
+
+
+def _oklab(color: str) -> np.ndarray:
+    """Where a colour lies for the eye (Ottosson 2020)."""
+    rgb = np.array(to_rgb(color))
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    axes = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.array(axes) @ np.cbrt(np.array(cones) @ light)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_no_two_colours_of_a_theme_look_alike(theme: style.Theme) -> None:
+    places = [_oklab(color) for color in theme.series]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 0.095
+    assert len(theme.series) == len(style.MARKERS)
 
 
 def test_a_small_test_set_has_a_scale_that_does_not_magnify_chance(
