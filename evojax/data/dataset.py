@@ -31,6 +31,7 @@ class Dataset:
       classes: number of classes, at least 2.
       train: what networks are trained on.
       test: what they are measured on.
+      source: where they were read, which a run says at its start; no record holds it.
 
     Raises:
       DataError: where a split is empty, its arrays do not fit the shapes and types of `Split`, a
@@ -41,6 +42,7 @@ class Dataset:
     classes: int
     train: Split
     test: Split
+    source: str = ""
 
     def __post_init__(self) -> None:
         """Checks both splits."""

@@ -35,5 +35,9 @@ def load_digits() -> Dataset:
     test = np.zeros(len(labels), bool)
     test[stratified(labels, _TEST_SHARE)] = True
     return Dataset(
-        "digits", 10, Split(images[~test], labels[~test]), Split(images[test], labels[test])
+        "digits",
+        10,
+        Split(images[~test], labels[~test]),
+        Split(images[test], labels[test]),
+        "scikit-learn",
     )

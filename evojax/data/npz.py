@@ -44,7 +44,7 @@ def load_npz(path: str) -> Dataset:
         for which in ("train", "test")
     )
     classes = 1 + int(max(labels.max(initial=0) for labels in (train.labels, test.labels)))
-    dataset = Dataset(file.stem, classes, train, test)
+    dataset = Dataset(file.stem, classes, train, test, str(file.absolute()))
     check_seen(dataset)
     _check_gaps(f"{file}: y_train", train.labels, classes)
     return dataset

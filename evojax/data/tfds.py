@@ -67,7 +67,7 @@ def load_tfds(
                 "into a file and give npz:FILE as the source."
             )
         train, test = (_read(tfds, builder, split, image, label, size) for split in SPLITS)
-    return Dataset(name, classes, train, test)
+    return Dataset(name, classes, train, test, str(builder.data_path))
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ def classification(dataset: Dataset) -> Task:
         memory=partial(_memory, dataset),
         record=partial(_record, dataset),
         prepare=partial(_prepare, dataset),
+        source=dataset.source,
     )
 
 

@@ -123,6 +123,7 @@ def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
         record=partial(_record, scenes),
         prepare=partial(_prepare, scenes, service),
         files=partial(_pictures, scenes.test),
+        source=scenes.source,
     )
 
 

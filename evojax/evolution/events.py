@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,17 @@ from evojax.learning import Memory
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins; nothing is allocated yet. `memory` is what training will take, about."""
+    """A run begins; nothing is allocated yet.
+
+    Attributes:
+        memory: what training will take, about.
+        dataset: what the record will say of the data.
+        source: where they were read, if that is known.
+    """
 
     memory: Memory
+    dataset: Mapping[str, Any]
+    source: str
 
 
 @dataclass(frozen=True)

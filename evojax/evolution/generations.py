@@ -94,8 +94,8 @@ def evolve(
     with hosts.together():
         config = configuration(settings, experiment, task.name) | task.config
         task.check(settings, model, mesh)
-        watch(RunStarted(task.memory(settings, model, mesh)))
-        about = task.record(settings)
+        memory, about = task.memory(settings, model, mesh), task.record(settings)
+        watch(RunStarted(memory, about, task.source))
         files = task.files() if hosts.leads else {}
         # The folder of another run is refused before any work; a new one is made after all checks.
         begun = hosts.leads and holds_run(out)

@@ -74,6 +74,7 @@ class Task(NamedTuple):
         record: ``(settings) -> record`` of the data, with checksums that tell other data apart.
         prepare: ``(settings, model, mesh) -> trial``; raises a ValueError if they do not fit.
         files: ``() -> {path: content}``: what the report shows of the data, for the run's folder.
+        source: where the data were read, for people to see; no record holds it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Task(NamedTuple):
     record: Callable[[Settings], dict[str, Any]]
     prepare: Callable[[Settings, Model, Mesh | None], Trial]
     files: Callable[[], Mapping[str, bytes]] = dict
+    source: str = ""
 
 
 def check_outputs(model: Model, image_shape: Shape, wanted: Shape, why: str) -> None:

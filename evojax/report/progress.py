@@ -110,6 +110,7 @@ class _Lines(_Show):
         self.offspring = 1
 
     def run_started(self, event: RunStarted) -> None:
+        self._say(_data(event))
         self._say(_needs(event))
 
     def run_continued(self, event: RunContinued) -> None:
@@ -163,7 +164,7 @@ class _Screen(_Show):
         self.headed = False
 
     def run_started(self, event: RunStarted) -> None:
-        self.console.print(Text(_needs(event)))
+        self.console.print(Text(f"{_data(event)}\n{_needs(event)}"))
 
     def run_continued(self, event: RunContinued) -> None:
         self.console.print(Text(_whence(event)))
@@ -299,6 +300,17 @@ def _dispatcher(show: _Show) -> Watch:
             action(event)
 
     return watch
+
+
+def _data(event: RunStarted) -> str:
+    """What is learned from, and where it lies."""
+    data = event.dataset
+    held = f", {text.count(data['holdout'])} held out" if data["holdout"] else ""
+    source = f", from {event.source}" if event.source else ""
+    return (
+        f"{data['name']}: {text.count(data['train'])} training images{held}, "
+        f"{text.count(data['test'])} test images{source}"
+    )
 
 
 def _needs(event: RunStarted) -> str:

@@ -46,7 +46,7 @@ def command(monkeypatch, tmp_path, quarters, capsys):
     return command
 
 
-def test_a_run_ends_with_tables_and_a_report(command, tmp_path, monkeypatch):
+def test_a_run_ends_with_tables_and_a_report(command, tmp_path, monkeypatch, quarters):
     status, out, err = command(*QUICK)
     assert (status, err) == (0, "")
     assert "Generations" in out
@@ -55,6 +55,8 @@ def test_a_run_ends_with_tables_and_a_report(command, tmp_path, monkeypatch):
     assert lineage["command"].startswith("python ")
     assert lineage["command"].endswith(" --generations 2 --epochs 1")
     assert lineage["dataset"]["name"] == "quarters"
+    assert out.startswith(f"quarters: 64 training images, 50 test images, from {quarters}\n")
+    assert str(quarters.parent) not in json.dumps(lineage | {"command": ""})
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.json", "lineage.json", "lineage.csv", "generations", "figures"}
 
@@ -309,7 +311,7 @@ def test_ctrl_c_says_how_to_continue_and_continues(shell, command, tmp_path, qua
     )  # fmt: skip
     status, out, _ = command("--generations", "3", "--epochs", "1", "2")
     assert status == 0
-    needs, whence, goes_on, _ = out.split("\n", 3)
+    _, needs, whence, goes_on, _ = out.split("\n", 4)
     assert "520 parameters; training takes about" in needs
     assert whence == "run goes on after generation 1"
     assert goes_on.startswith("generation 2 of 3")

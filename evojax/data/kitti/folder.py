@@ -71,7 +71,7 @@ def read_folder(folder: str, options: Options) -> Scenes:
         found.append(entries)
     name = _name(root, *([index for index, _ in indices] for indices in lists))
     train, test = found
-    return finish(name, str(root), train, test, problems, options)
+    return finish(name, str(root.absolute()), train, test, problems, options)
 
 
 def _files(root: Path, problems: list[SceneError]) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -142,6 +142,7 @@ class Scenes:
       identity: a checksum of all labels and of the images' names and sizes, by which a continued
         run knows other data.
       skipped: how many scenes were left out, by reason; empty where nothing is wrong.
+      source: where they lie, which a run says at its start; no record holds it.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Scenes:
     test: SceneList
     identity: str
     skipped: Mapping[str, int]
+    source: str = ""
 
 
 def decode(entry: Entry) -> np.ndarray:
@@ -221,7 +223,7 @@ def finish(
 
     Args:
       name: what results are called.
-      where: the folder, for messages.
+      where: the folder, for messages and as the scenes' source.
       train: the usable training images.
       test: the usable test images.
       problems: what is wrong with the others.
@@ -257,6 +259,7 @@ def finish(
         SceneList(tuple(test), *options.canvas),
         _identity(train, test),
         skipped,
+        where,
     )
 
 
