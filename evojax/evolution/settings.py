@@ -22,8 +22,9 @@ class Settings:
     Attributes:
         seed: of all randomness.
         generations: number of the last generation; 1 is the ancestor.
-        max_drop: stop after the generation whose accuracy lies more than so many percentage points
-            below the ancestor's (the papers: 3 or 4).
+        max_drop: stop after the generation whose test accuracy lies more than so many percentage
+            points below the ancestor's (the papers: 3 or 4); of a detector, whose precision or
+            recall does, both averaged over batches as the papers have them.
         epochs: epochs of each generation, the ancestor first; the last number holds for the rest.
         encoding: how weights become probabilities.
         selection_pressure: beta of Eq. 4 and 5, in the two driven encodings; 1 is the paper.
