@@ -95,8 +95,9 @@ def _unit(path: str, role: object, leaf: jax.Array, mask: jax.Array | None) -> j
     """Weights in which no two paths cancel: positive where alive; biases and offsets 0."""
     if isinstance(role, Synapses) and mask is not None:
         # Divided by the living fan-in, so that deep networks neither overflow nor vanish.
-        fan_in = jnp.sum(mask, tuple(range(mask.ndim - 1)), keepdims=True)
-        return mask * _positive(path, leaf.shape, 0.1) / jnp.maximum(fan_in, 1)
+        alive = mask.astype(jnp.float32)
+        fan_in = jnp.sum(alive, tuple(range(mask.ndim - 1)), keepdims=True)
+        return alive * _positive(path, leaf.shape, 0.1) / jnp.maximum(fan_in, 1)
     return jnp.ones_like(leaf) if path.endswith("scale") else jnp.zeros_like(leaf)
 
 

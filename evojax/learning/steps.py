@@ -128,7 +128,8 @@ def _epoch(
         index, rows = inputs
         image_key = jax.random.fold_in(augment_key, index)
         images = split(augment(image_key, data.images[rows], data, recipe))
-        progress = (done + (index + 0.5) / number) / epochs
+        place = (index.astype(jnp.float32) + 0.5) / number
+        progress = (done.astype(jnp.float32) + place) / epochs.astype(jnp.float32)
         state, loss, right = descend(
             tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive
         )
@@ -220,7 +221,10 @@ def descend(
     gradient = jax.value_and_grad(loss_of, has_aux=True)
     (loss, (batch_stats, shown)), grads = gradient(params, batch_stats, *batch)
     masked = optax.chain(tx, freeze_pruned(masks))
-    updates, opt_state = masked.update(grads, opt_state, params, progress=progress, density=alive)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises floats to whole numbers.
+        updates, opt_state = masked.update(
+            grads, opt_state, params, progress=progress, density=alive
+        )
     return State(optax.apply_updates(params, updates), batch_stats, opt_state), loss, shown
 
 

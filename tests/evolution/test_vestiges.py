@@ -124,7 +124,8 @@ def test_death_goes_on_along_a_chain():
 def test_it_looks_within_kernels():
     model, network = a_network(Chain())
     network = prune(network, a=np.s_[0, :, 0, 1])
-    swept = sweep(model, network)
+    with jax.numpy_dtype_promotion("strict"):
+        swept = sweep(model, network)
     jax.tree.map(np.testing.assert_array_equal, swept, network.masks)
 
 

@@ -329,3 +329,19 @@ def test_masks_of_another_network_are_refused(tiny, tiny_trainer, dense, images)
     network = a_network(tiny)._replace(masks=a_network(dense).masks)
     with pytest.raises(ValueError, match="masks do not have the structure"):
         tiny_trainer.train(KEY, network, images, 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_types_are_never_mixed_silently(dense, images, optimizer):
+    recipe = dataclasses.replace(
+        RECIPE, optimizer=optimizer, l1=0.01, weight_decay=0.1, label_smoothing=0.1,
+        sparse_rate=0.4, shift=1, flip=True, cutout=2,
+    )  # fmt: skip
+    pure, network = steps_module.steps(dense, recipe), a_network(dense, 0.5)
+    moment = steps_module.Moment(KEY, jnp.int32(0), jnp.int32(2))
+    with jax.numpy_dtype_promotion("strict"):
+        state = jax.eval_shape(pure.begin, network)
+        after, loss, accuracy = jax.eval_shape(pure.epoch, state, network.masks, images, moment)
+        assert after == state and loss.dtype == accuracy.dtype == jnp.float32
+        assert jax.eval_shape(pure.loss, KEY, network, images).dtype == jnp.float32
+        assert jax.eval_shape(pure.right, network, images).dtype == jnp.int32
