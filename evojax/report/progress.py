@@ -303,14 +303,12 @@ def _dispatcher(show: _Show) -> Watch:
 
 
 def _data(event: RunStarted) -> str:
-    """What is learned from, and where it lies."""
+    """What is learned from, and where it lies, as far as the task tells."""
+    kinds = (("train", "training images"), ("holdout", "held out"), ("test", "test images"))
     data = event.dataset
-    held = f", {text.count(data['holdout'])} held out" if data["holdout"] else ""
-    source = f", from {event.source}" if event.source else ""
-    return (
-        f"{data['name']}: {text.count(data['train'])} training images{held}, "
-        f"{text.count(data['test'])} test images{source}"
-    )
+    counts = [f"{text.count(data[key])} {words}" for key, words in kinds if data.get(key)]
+    source = [f"from {event.source}"] if event.source else []
+    return f"{data.get('name', 'data')}: {', '.join([*counts, *source])}"
 
 
 def _needs(event: RunStarted) -> str:

@@ -15,7 +15,9 @@ from evojax.evolution.events import (
     GenerationFinished,
     GenerationStarted,
     RunFinished,
+    RunStarted,
 )
+from evojax.learning import Memory
 from evojax.report import console, progress
 
 Make = Callable[..., dict[str, Any]]
@@ -87,6 +89,19 @@ def test_without_a_terminal_there_is_a_line_for_each_event(make: Make) -> None:
         "trained for 13.3 s",
         "finished: 2 generations; written to runs/digits",
     ]
+
+
+def test_the_data_and_their_place_are_told_first() -> None:
+    data = {"name": "mnist", "train": 54000, "holdout": 6000, "test": 10000}
+    for out in (io.StringIO(), Terminal()):
+        with progress(out) as watch:
+            watch(RunStarted(Memory(5, 1, 1, 1), data, "/data/mnist/3.0.1"))
+        told = (
+            "mnist: 54,000 training images, 6,000 held out, 10,000 test images, "
+            "from /data/mnist/3.0.1"
+        )
+        shown = " ".join(out.getvalue().split())
+        assert told in shown and "5 parameters; training takes" in shown
 
 
 def test_lines_are_written_at_once(make: Make) -> None:
