@@ -42,6 +42,7 @@ from evojax.files import replace
 from evojax.genetics.census import similarity
 from evojax.hosts import hosts_of
 from evojax.learning import Model, Network, NonFiniteLoss
+from evojax.learning.memory import check_generation
 
 
 def evolve(
@@ -94,6 +95,7 @@ def evolve(
     with hosts.together():
         config = configuration(settings, experiment, task.name) | task.config
         task.check(settings, model, mesh)
+        check_generation(model, task.shape, settings.offspring)
         memory, about = task.memory(settings, model, mesh), task.record(settings)
         watch(RunStarted(memory, about, task.source))
         files = task.files() if hosts.leads else {}

@@ -12,6 +12,9 @@ from evojax import genetics
 from evojax.learning import Recipe
 from evojax.learning.recipe import require, require_types
 
+MOST_DRAWS = 1_000_000
+"""More would take days, whatever the network: a draw and its loss are some milliseconds."""
+
 Kind = Literal["channel", "filter", "kernel", "synapse"]
 
 
@@ -48,9 +51,10 @@ class Settings:
         heredity: the offspring's weights before training: its parent's; of several parents, for
             each synapse the mean of those that have it, or that of the fittest that has it; new
             ones; or the ones the ancestor started from.
-        litter: how many architectures are drawn for each network that is trained: the one whose
-            loss on training images is the lowest before any training. Needs inherited weights;
-            magnitude draws none, for its ranking leaves nothing to chance.
+        litter: how many architectures are drawn, one after another and at most a million, for each
+            network that is trained: the one whose loss on training images is the lowest before any
+            training. Needs inherited weights; magnitude draws none, for its ranking leaves nothing
+            to chance.
         population: how many networks of a generation live on, to be parents of the next; the
             ancestor is one, and stands for all of its generation.
         offspring: how many networks a generation trains; the fittest on held-out training images
@@ -112,6 +116,10 @@ class Settings:
         ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 1, name, value, "a whole number of at least 1")
+        require(
+            self.litter <= MOST_DRAWS,
+            "litter", self.litter, f"at most {MOST_DRAWS:,}, drawn one after another",
+        )  # fmt: skip
         require(0 <= self.seed < 1 << 32, "seed", self.seed, "a whole number in [0, 2**32)")
         require(
             0 < self.max_drop <= 100, "max_drop", self.max_drop, "in (0, 100] (percentage points)"

@@ -100,6 +100,27 @@ def check_room(
     return memory
 
 
+def check_generation(model: Model, shape: Shape, networks: int) -> None:
+    """Checks that a generation's networks, which are all kept until its end, fit into memory.
+
+    Args:
+        model: the model.
+        shape: of an image, (H, W, C).
+        networks: how many there are: weights, masks and running statistics of each.
+
+    Raises:
+        ValueError: if not.
+    """
+    limit = available()
+    params, batch_stats = model.shapes(shape)
+    each = _bytes(params) + _bytes(batch_stats) + sum(p.size for p in jax.tree.leaves(params))
+    if limit is not None and networks * each > limit:
+        raise ValueError(
+            f"a generation of {networks:,} networks takes {networks * each / 1e9:,.1f} GB; the "
+            f"device has {limit / 1e9:.1f} GB. Train fewer (offspring), or take a smaller network."
+        )
+
+
 def available() -> int | None:
     """Memory of the default device in bytes, ``None`` where that cannot be told."""
     device = jax.local_devices()[0]

@@ -81,6 +81,7 @@ def test_a_run_ends_with_tables_and_a_report(command, tmp_path, monkeypatch, qua
         (["--generations", "many"], "'many'"),
         (["--offspring", "0"], "offspring must be a whole number of at least 1; got 0"),
         (["--offspring", "-2"], "offspring must be a whole number of at least 1; got -2"),
+        (["--litter", "99999999999"], "litter must be at most 1,000,000"),
         (["--min-clusters", "0"], "min_clusters must be a whole number of at least 1; got 0"),
         (
             ["--epochs", "3", "0"],
@@ -281,6 +282,7 @@ def test_help_names_every_flag_with_its_default(shell, tmp_path, name):
     for flag in flags.split():
         assert f"--{flag} " in out
     assert f"runs/{name}" in out
+    assert max(map(len, out.splitlines())) <= 100
     assert "settings." not in re.sub(r"─ settings\S* options ─", "", out)
     assert list(tmp_path.iterdir()) == []
 

@@ -38,6 +38,10 @@ def test_it_is_told_before_anything_is_allocated(tiny, dataset, tmp_path, monkey
     monkeypatch.setattr(memory, "available", lambda: 5_000)
     with pytest.raises(ValueError, match="for 372 parameters .* the device has 0.0 GB. Take a"):
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
+    # 372 parameters of four bytes with a mask of one; each could be trained by itself.
+    monkeypatch.setattr(memory, "available", lambda: 50_000)
+    with pytest.raises(ValueError, match="of 100 networks takes 0.0 GB; .* Train fewer"):
+        evolve(Settings(offspring=100), tiny, dataset, tmp_path / "run", watch=events.append)
     monkeypatch.setattr(memory, "available", lambda: None)
     with pytest.raises(pytest.fail.Exception, match="allocated"):
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
