@@ -61,7 +61,7 @@ def test_show_tells_widths_before_and_after(run, evojax, monkeypatch):
         line for line in printed.split("Layers, compacted")[1].splitlines() if "conv2" in line
     )
     assert row.split()[:3] == ["conv2", "32", str(alive)] and alive < 32
-    assert "fewer MACs" in printed
+    assert "fewer MACs" in printed and "autotuned" in printed
 
 
 def test_compact_writes_the_smaller_arrays(run, evojax, tmp_path):
@@ -82,9 +82,10 @@ def test_export_computes_what_the_saved_network_does(run, evojax, tmp_path):
     images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 32, 32, 1)), jnp.float32)
     expected = network.apply(network.variables, images)
     sizes = []
-    for flags in ((), ("--dense",)):
+    for flags in ((), ("--dense",), ("--autotune", "--batch", 8)):
         out = tmp_path / f"net{len(flags)}"
-        assert evojax("export", run, out, *flags)[0] == 0
+        status, printed, _ = evojax("export", run, out, *flags)
+        assert status == 0 and ("autotuned in batches of 8: " in printed) == (len(flags) == 3)
         restored = jax.export.deserialize(bytearray(out.read_bytes()))
         np.testing.assert_allclose(restored.call(images), expected, rtol=1e-4, atol=1e-5)
         sizes.append(out.stat().st_size)
@@ -107,6 +108,10 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
         (("export", run, tmp_path / "new", "--generation", 3), "expected one whose network is in"),
         (("report", tmp_path / "nowhere"), "there is no such file|missing"),
         (("show", run, "--batch", 0), "--batch must be at least 1"),
+        (
+            ("export", run, tmp_path / "new", "--format", "npz", "--autotune"),
+            "of which npz holds nothing",
+        ),
         (("compact", run, "--round-to", 0), "round_to must be a whole number of at least 1"),
         (("compact", run, there), "exists already"),
         (("export", run, there), "exists already"),
