@@ -194,9 +194,10 @@ def competing(options: Options, subjects: Sequence[Subject], torch_too: bool) ->
     torch_too = torch_too and on_cpu and all(map(find_spec, TORCH))
     for name, apply, variables, masks, image, about in subjects:
         if masks is None:
-            made.append(contestant(name, apply, variables, None, image, about))
+            dense = contestant(name, apply, variables, None, image, about)
+            made += [dense, dense.run_by("autotuned", autotuned(apply, variables))]
             if torch_too:
-                made.append(made[-1].run_by("PyTorch", in_torch(variables, image)))
+                made.append(dense.run_by("PyTorch", in_torch(variables, image)))
             continue
         made.append(contestant(f"{name}, masked", apply, variables, masks, image, about))
         for multiple in options.round_to:
