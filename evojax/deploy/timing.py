@@ -18,7 +18,12 @@ PAUSE = 0.05
 
 
 def take_turns(
-    forwards: Sequence[Forward], x: PyTree, *, turns: int = 15, seconds: float = 0.1
+    forwards: Sequence[Forward],
+    x: PyTree,
+    *,
+    turns: int = 15,
+    seconds: float = 0.1,
+    pause: float = PAUSE,
 ) -> list[list[float]]:
     """Seconds a call, in every turn of everybody, after a warm-up.
 
@@ -27,6 +32,7 @@ def take_turns(
         x: what each is called with.
         turns: how often each is timed.
         seconds: how long one turn of one of them is to last, about.
+        pause: seconds before each turn.
     """
     repeats = []
     for forward in forwards:
@@ -41,13 +47,15 @@ def take_turns(
         jax.block_until_ready(out)
 
     runs = [partial(repeated, *pair) for pair in zip(forwards, repeats, strict=True)]
-    times = alternate(runs, turns)
+    times = alternate(runs, turns, pause)
     return [
         [seconds / number for seconds in each] for each, number in zip(times, repeats, strict=True)
     ]
 
 
-def alternate(runs: Sequence[Callable[[], object]], turns: int) -> list[list[float]]:
+def alternate(
+    runs: Sequence[Callable[[], object]], turns: int, pause: float = PAUSE
+) -> list[list[float]]:
     """Seconds that each of several calls takes, in every turn.
 
     Before each turn is a pause, for other runtimes' threads spin on for a while after their work.
@@ -56,7 +64,7 @@ def alternate(runs: Sequence[Callable[[], object]], turns: int) -> list[list[flo
     for turn in range(turns):
         # Every second round backwards, so that nobody always follows the same one.
         for index in list(range(len(runs)))[:: 1 if turn % 2 else -1]:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             start = time.perf_counter()
             runs[index]()
             times[index].append(time.perf_counter() - start)

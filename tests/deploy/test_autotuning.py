@@ -18,7 +18,7 @@ def fastest(monkeypatch):
     """Sets how long every form and the whole network are measured to take."""
 
     def set_to(forms, network=(2.0, 1.0)):
-        def take_turns(forwards, x, *, turns, seconds):
+        def take_turns(forwards, x, *, turns, **_):
             for forward in forwards:
                 forward(x)
             times = network if len(forwards) == 2 else list(forms.values())[: len(forwards)]
