@@ -167,8 +167,18 @@ def _resumed(
         )
     decided = _changes(_decided(there, finished), _decided(config, finished))
     changes = {n: pair for n, pair in _changes(there, config).items() if n in decided}
-    changes |= _changes(lineage["dataset"], dataset) | _other_network(lineage, model)
-    _refuse(out, changes)
+    changes |= _other_network(lineage, model)
+    if other := _changes(lineage["dataset"], dataset):
+        what = "learnt from other data"
+        changes = {f"dataset.{name}": pair for name, pair in other.items()} | changes
+        mend = "or bring back the data that it had"
+    else:
+        what, mend = "is of another configuration", "or run with the settings in its config.json"
+    if changes:
+        raise RunFolderError(
+            f"--out {out} holds a run that {what} ({_listed(changes)}). Name another folder, "
+            f"{mend}."
+        )
     return lineage
 
 
@@ -196,14 +206,6 @@ def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:
         }
     except (KeyError, TypeError, IndexError):  # Not a configuration of ours; it will differ.
         return config
-
-
-def _refuse(out: Path, changes: dict[str, tuple[Any, Any]]) -> None:
-    if changes:
-        raise RunFolderError(
-            f"--out {out} holds a run of another configuration ({_listed(changes)}). Name another "
-            "folder, or run with the settings in its config.json."
-        )
 
 
 def check_alike(first: dict[str, Any], own: dict[str, Any]) -> None:
@@ -240,6 +242,8 @@ def _listed(changes: dict[str, tuple[Any, Any]]) -> str:
 
 
 def _told(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64:  # A checksum, told apart by its beginning.
+        value = f"{value[:12]}..."
     return "absent" if value is ABSENT else repr(value)
 
 

@@ -147,8 +147,11 @@ def test_a_file_where_a_folder_belongs_is_refused(run, name):
 
 
 def test_other_images_of_the_same_name_are_refused(run):
-    with pytest.raises(RunFolderError, match=r"\(crc32: 1 there, 2 now, train: 64 there, 65 now\)"):
+    changes = r"other data \(dataset.crc32: 1 there, 2 now, dataset.train: 64 there, 65 now\)"
+    with pytest.raises(RunFolderError, match=f"{changes}.*bring back the data"):
         opened(run, CONFIG, DATASET | {"crc32": 2, "train": 65})
+    with pytest.raises(RunFolderError, match=r"dataset.identity: absent there, '(ab){6}...' now\)"):
+        opened(run, CONFIG, DATASET | {"identity": 32 * "ab"})
 
 
 def test_another_network_of_equal_weights_is_refused(run):
