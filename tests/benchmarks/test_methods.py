@@ -33,7 +33,7 @@ def options(methods, quarters, tmp_path, monkeypatch):
     """Of a study of two methods, two sizes and one seed."""
     monkeypatch.setattr(methods, "LeNet", Small)
     studies = methods.STUDIES | {
-        "methods": {name: methods.STUDIES["methods"][name] for name in (methods.BEST, "magnitude")}
+        "methods": {name: methods.STUDIES["methods"][name] for name in (methods.PLAIN, "magnitude")}
     }
     monkeypatch.setattr(methods, "STUDIES", studies)
 
