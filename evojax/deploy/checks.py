@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
+from evojax.deploy.rules.rule import dtype_of
 from evojax.deploy.trace import Apply, Program, trace
 from evojax.genetics.trees import flatten
 
@@ -138,6 +139,9 @@ def check_same(
 ) -> None:
     """Compares two networks, on the example input and on random ones.
 
+    Rounding is that of the coarsest type that the original computes with: logits in float32 may
+    come from layers in bfloat16.
+
     Args:
         original: the function to be the same as; it is compiled.
         other: any callable, which takes and gives arrays as the original does.
@@ -149,14 +153,34 @@ def check_same(
     """
     original = jax.jit(original)
     with jax.default_matmul_precision("highest"):
+        eps = max(map(_eps, _dtypes(original.trace(x).jaxpr.jaxpr)), default=0.0)
         for example in (x, random_like(x)):
             expected, found = (jax.tree.leaves(run(example)) for run in (original, other))
             for one, another in zip(expected, found, strict=True):
-                check_close(np.asarray(one), np.asarray(another), what)
+                check_close(np.asarray(one), np.asarray(another), what, eps)
 
 
-def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:
+def _dtypes(jaxpr: Jaxpr) -> Iterator[Any]:
+    """Of all that a program computes, inner programs included."""
+    for eqn in jaxpr.eqns:
+        yield from (dtype_of(var) for var in eqn.outvars)
+        for inner in jax.tree.leaves(eqn.params):
+            if isinstance(inner, ClosedJaxpr | Jaxpr):
+                yield from _dtypes(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+def _eps(dtype: Any) -> float:  # noqa: ANN401 (NumPy's or JAX's)
+    return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+
+
+def check_close(one: np.ndarray, other: np.ndarray, what: str, eps: float = 0.0) -> None:
     """Compares an output with that of the network it is to be the same as.
+
+    Args:
+        one: the original's.
+        other: the network's.
+        what: the network's name.
+        eps: of the coarsest type computed with, if it is coarser than the output's.
 
     Raises:
         InconsistentError: if it differs by more than rounding.
@@ -165,7 +189,7 @@ def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:
     if one.shape == other.shape and one.dtype == other.dtype:
         if exact and np.array_equal(one, other):
             return
-        if not exact and _close(one, other):
+        if not exact and _close(one, other, max(eps, _eps(one.dtype))):
             return
     raise InconsistentError(
         f"{what} does not compute what the original does: a defect of evojax. "
@@ -174,8 +198,8 @@ def check_close(one: np.ndarray, other: np.ndarray, what: str) -> None:
     )
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    tolerance = float(jnp.finfo(one.dtype).eps) ** 0.5
+def _close(one: np.ndarray, other: np.ndarray, eps: float) -> bool:
+    tolerance = eps**0.5
     kind = np.complex128 if np.iscomplexobj(one) else np.float64
     one, other = one.astype(kind), other.astype(kind)
     finite = np.abs(one[np.isfinite(one)])

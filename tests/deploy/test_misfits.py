@@ -129,3 +129,15 @@ def test_a_wrong_network_is_never_returned():
     with pytest.raises(InconsistentError, match="a defect of evojax"):
         checks.check_same(lambda x: [x], lambda x: [x * 1.01], jnp.ones(3))
     checks.check_same(lambda x: [x, x > 0], lambda x: [x * (1 + 1e-6), x > 0], jnp.ones(3))
+
+
+def test_rounding_is_that_of_the_coarsest_type_within():
+    def apply(x):
+        return jax.lax.map(lambda row: jnp.sin(row.astype(jnp.bfloat16)).astype(jnp.float32), x)
+
+    x = numbers((3, 4))
+    checks.check_same(apply, lambda x: apply(x) * (1 + 2**-7), x)
+    with pytest.raises(InconsistentError):
+        checks.check_same(jnp.sin, lambda x: jnp.sin(x) * (1 + 2**-7), x)
+    with pytest.raises(InconsistentError):
+        checks.check_same(apply, lambda x: apply(x) * 1.2, x)
