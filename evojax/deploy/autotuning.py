@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -80,10 +81,12 @@ def autotune(
     times, each shifted by one stride, and steps by t strides. The arrays come out in the same
     order, at (k + t - 1) / k times the multiply-accumulates for a kernel of width k and stride 1.
 
-    Outputs are the same but for rounding, which is checked. The new function is an ordinary JAX
-    function of the same variables, for any number of inputs; what was measured holds for about as
-    many as the example has, on this device, while nothing else runs. Convolutions that are grouped
-    or dilated, or whose channels are not last, stay as they are.
+    Outputs are the same but for rounding, which is checked; an infinite pixel, or one that is no
+    number, spoils neighbours too. The new function is an ordinary JAX function of the same
+    variables, for any number of inputs; what was measured holds for about as many as the example
+    has, on this device, while nothing else runs. Convolutions that are grouped or dilated, or whose
+    channels are not last, stay as they are. Derivatives that a function brings along
+    (`jax.custom_jvp`, as ReLU's at 0) are lost: this is for inference.
 
     Args:
         apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
@@ -98,6 +101,7 @@ def autotune(
 
     Raises:
         ValueError: if the function rejects variables or input, or turns or seconds are not above 0.
+        InconsistentError: if the outcome does not compute the same: a defect of evojax.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -117,9 +121,10 @@ def autotune(
     if not tiles:
         return Autotuned(apply, choices, 1.0)
     tuned = _with_tiles(apply, tiles)
-    before, after = (jax.jit(lambda both, f=f: f(*both)) for f in (apply, tuned))
-    check_same(before, after, (variables, x), "the autotuned network")
-    plain, fast = take_turns([before, after], (variables, x), turns=turns, seconds=seconds)
+    compiled = [jax.jit(lambda *both, f=f: f(*both)) for f in (apply, tuned)]
+    before, after = (partial(function, variables) for function in compiled)
+    check_same(before, after, x, "the autotuned network")
+    plain, fast = take_turns([before, after], x, turns=turns, seconds=seconds)
     if (gain := speedup(plain, fast)) <= 1:
         plainly = tuple(choice._replace(tile=1) for choice in choices)
         return Autotuned(apply, plainly, 1.0)
@@ -183,14 +188,15 @@ def _tiled(eqn: Eqn, image: jax.Array, kernel: jax.Array, *, tile: int) -> jax.A
     """A convolution with channels last, `tile` places of an output's row at once."""
     if tile == 1:
         return bind(eqn, [image, kernel])[0]
-    (*strides, stride), (*padding, (before, _)) = (
+    (*strides, stride), (*padding, (before, after)) = (
         eqn.params[name] for name in ("window_strides", "padding")
     )
     *_, width, channels = shape_of(eqn.outvars[0])
     window, count = kernel.shape[-3], -(-width // tile)
     wide = window + stride * (tile - 1)
-    # Enough of the input for `count` steps; negative where the stride leaves columns over.
-    after = (count - 1) * stride * tile + wide - image.shape[-2] - before
+    # Enough for `count` steps. Never less than it was: the columns that a stride leaves over are
+    # too few for one more step, and ONNX has no negative padding.
+    after = max(after, (count - 1) * stride * tile + wide - image.shape[-2] - before)
 
     def shifted(place: int) -> jax.Array:
         sides = (stride * place, wide - window - stride * place)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from evojax.deploy import autotune, autotuning, cost, export
+from evojax.deploy import InconsistentError, autotune, autotuning, cost, export
 
 TIMES = {1: 3.0, 2: 2.0, 4: 1.0, 8: 4.0}
 
@@ -144,6 +144,32 @@ def test_the_outcome_is_an_ordinary_function(fastest, tmp_path):
     done = export(fast, variables, x, tmp_path / "net.stablehlo")
     assert done.batch is None
     assert cost(fast, variables, x).macs > cost(apply, variables, x).macs
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (2, 3))])
+def test_no_form_cuts_its_input_by_negative_padding(fastest, padding):
+    """Which the plain form does not have, and ONNX cannot express."""
+    fastest(TIMES)
+    apply = partial(network, window_strides=(2, 2), padding=padding)
+    variables, x = made(image=(13, 32, 3), window=(1, 1))
+    (conv,) = convolutions(autotune(apply, variables, x).apply, variables, x)
+    assert min(conv.params["padding"][-1]) >= 0
+
+
+def test_a_form_that_computes_something_else_is_refused(fastest, monkeypatch):
+    """For an image of zeros, with variables of which random ones would make no numbers."""
+    fastest(TIMES)
+    tiled = autotuning._tiled
+    monkeypatch.setattr(autotuning, "_tiled", lambda *args, tile: tile * tiled(*args, tile=tile))
+
+    def apply(variables, x):
+        y = network(variables, x, window_strides=(1, 1), padding="SAME")
+        return y / jnp.sqrt(variables["variances"].min())
+
+    variables, x = made()
+    variables |= {"bias": jnp.zeros(4), "variances": jnp.ones(64)}
+    with pytest.raises(InconsistentError):
+        autotune(apply, variables, 0 * x)
 
 
 def test_measured_for_real():
