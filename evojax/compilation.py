@@ -21,7 +21,8 @@ def keep_programs() -> None:
     """
     if jax.config.values[FOLDER] is not None:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evojax"
-    with suppress(OSError):  # Where nothing can be kept, all goes on without.
+    # Where nothing can be kept, all goes on without; nobody may have such a home, a RuntimeError.
+    with suppress(OSError, RuntimeError):
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evojax"
         folder.mkdir(parents=True, exist_ok=True)
         jax.config.update(FOLDER, str(folder))

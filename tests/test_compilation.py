@@ -56,6 +56,14 @@ def test_nowhere_if_it_cannot_be_made(tmp_path, monkeypatch):
     assert jax.config.values[FOLDER] is None
 
 
+def test_nowhere_without_a_home(monkeypatch):
+    """As of a user whom a container's system does not know."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "~")  # What is left of it where it cannot be expanded.
+    keep_programs()
+    assert jax.config.values[FOLDER] is None
+
+
 def test_a_folder_that_is_set_stays():
     jax.config.update(FOLDER, "elsewhere")
     keep_programs()
