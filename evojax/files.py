@@ -47,14 +47,16 @@ def expanded(path: str | Path) -> Path:
 
 
 def with_home(options: Options) -> Options:
-    """The same options, a dataclass, every path in them `expanded`.
+    """The same options, a dataclass, every path and every tuple of paths in them `expanded`.
 
     Not every shell does that with ``--out=~/run``.
     """
     given: Any = options  # A dataclass, which has no type of its own.
-    paths = {
-        field.name: expanded(value)
-        for field in dataclasses.fields(given)
-        if isinstance(value := getattr(given, field.name), Path)
+    values = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
+    paths = {name: expanded(value) for name, value in values.items() if isinstance(value, Path)}
+    several = {
+        name: tuple(map(expanded, value))
+        for name, value in values.items()
+        if isinstance(value, tuple) and all(isinstance(each, Path) for each in value)
     }
-    return dataclasses.replace(given, **paths)
+    return dataclasses.replace(given, **paths, **several)

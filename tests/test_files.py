@@ -45,6 +45,7 @@ class Options:
     out: Path
     result: Path | None = None
     name: str = "~"
+    beside: tuple[Path, ...] = ()
 
 
 def test_every_path_among_options_may_start_at_home(monkeypatch: Any) -> None:
@@ -52,4 +53,5 @@ def test_every_path_among_options_may_start_at_home(monkeypatch: Any) -> None:
     found = with_home(Options(Path("~/run")))
     assert found == Options(Path("/somewhere/run"))
     assert with_home(Options(Path("a~b"), Path("~/x"))).result == Path("/somewhere/x")
+    assert with_home(Options(Path(), beside=(Path("~/x"),))).beside == (Path("/somewhere/x"),)
     assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
