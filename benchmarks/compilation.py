@@ -90,7 +90,7 @@ def main(options: Options) -> None:
             "part": program.part,
             "seconds": own,
             "ratio": 1 / speedup(baselines[program.part], own),
-            "from_disk": statistics.median(from_disk(program, options.turns) / s for s in own),
+            "from_disk": from_disk(program, options.turns) / statistics.median(own),
         }
         for program, own in zip(programs, times, strict=True)
     ]
@@ -140,8 +140,10 @@ def cache_in(folder: str | None) -> Iterator[None]:
     before = jax.config.values[FOLDER]
     jax.clear_caches()
     _keep_in(folder)
-    yield
-    _keep_in(before)
+    try:
+        yield
+    finally:
+        _keep_in(before)
 
 
 def _keep_in(folder: str | None) -> None:

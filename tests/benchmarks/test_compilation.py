@@ -19,13 +19,13 @@ def test_compile_times_are_measured(methods, monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "built", build)
     folder = jax.config.values[FOLDER]
     out = tmp_path / "compilation.json"
-    compilation.main(compilation.Options(blocks=(1, 2), trained=1, turns=1, out=out))
+    compilation.main(compilation.Options(blocks=(1, 2), trained=1, turns=2, out=out))
     content = json.loads(out.read_text())
     rows = [(row["network"], row["part"]) for row in content["result"]]
     assert rows == [("ResNet-8", "synthesis"), ("ResNet-8", "training"), ("ResNet-14", "synthesis")]
     assert [row["ratio"] for row in content["result"][:2]] == [1.0, 1.0]
-    # Once without a cache, then twice with one of its own, which is put away again.
-    assert [place is None for _, place in built] == [True] * 3 + [False] * 6
-    assert len({place for _, place in built[3:]}) == 3
+    # A turn each without a cache, then one more in one of its own, which is put away again.
+    assert [place is None for _, place in built] == [True] * 6 + [False] * 9
+    assert len({place for _, place in built[6:]}) == 3
     assert jax.config.values[FOLDER] == folder
     assert "| synthesis, ResNet-14 |" in benchmark(out)
