@@ -128,5 +128,7 @@ def _check_gaps(what: str, labels: np.ndarray, classes: int) -> None:
         raise DataError(
             f"{what} has labels up to {classes - 1}, but none is {', '.join(map(str, some))}"
             f"{' and so on' if absent.size > 10 else ''}; expected 0..classes-1, each class with "
-            f"training images.{hint} Number the classes of both splits without gaps."
+            f"training images.{hint} Number the classes of both splits without gaps: classes, "
+            "y_train = np.unique(y_train, return_inverse=True); y_test = np.searchsorted(classes, "
+            "y_test)."
         )

@@ -175,7 +175,7 @@ IMAGES = arrays()["x_train"]
         ),
         (
             {"y_train": np.arange(12) % 4 * 100, "y_test": np.arange(4) * 100},
-            "labels up to 300, but none is 1, 2, .*10 and so on; .*without gaps",
+            "labels up to 300, but none is 1, 2, .*10 and so on; .*without gaps: classes, y_train",
         ),
         ({"y_train": np.arange(12) << 40}, "y_train has labels 0.*at most a million"),
         ({"y_train": np.full(12, 2**64 - 1, np.uint64)}, "y_train has labels"),
