@@ -11,6 +11,9 @@ CHAIN = re.search(r"to the left:\n(.*?);", (ROOT / "CONTRIBUTING.md").read_text(
 def imported(file):
     """What a file imports of evojax: packages and modules, by their first name."""
     for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            yield from (name[1] for name in names if name[0] == "evojax" and len(name) > 1)
         if isinstance(node, ast.ImportFrom) and node.module == "evojax":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evojax."):
@@ -21,12 +24,8 @@ def test_every_package_imports_only_those_before_it():
     order = re.findall(r"`(\w+)`", CHAIN[1])
     assert len(order) == 13
     for place, name in enumerate(order):
-        folder = ROOT / "evojax" / name
-        folder = folder if folder.is_dir() else ROOT / "experiments"
-        files = list(folder.rglob("*.py"))
-        if (alone := ROOT / "evojax" / f"{name}.py").exists():
-            files = [alone]
-        assert files
-        for file in files:
+        folder = ROOT / name if name == "experiments" else ROOT / "evojax" / name
+        # A name of nothing ends in an error, for there is no such file.
+        for file in list(folder.rglob("*.py")) or [folder.with_suffix(".py")]:
             later = set(imported(file)) & set(order[place + 1 :])
             assert not later, f"{file.relative_to(ROOT)} imports {sorted(later)}"
