@@ -41,11 +41,14 @@ class Show:
         run: the run's folder.
         generation: which one to compact; by default the last whose network is there.
         batch: images a forward pass, for latency.
+        autotune: measure it as well with each convolution in the form that is fastest here, which
+            takes some seconds for each distinct one.
     """
 
     run: tyro.conf.Positional[Path]
     generation: int | None = None
     batch: int = 1
+    autotune: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def show(options: Show) -> None:
     console = report.console()
     parts: list[Any]  # All of it is there before the first line is printed.
     try:
-        parts = _shown_compacted(saved(options.run, options.generation), options.batch)
+        parts = _shown_compacted(saved(options.run, options.generation), options)
     except UnknownNetwork as error:
         if options.generation is not None:
             raise
@@ -163,24 +166,26 @@ def show(options: Show) -> None:
         console.print(part, markup=False)
 
 
-def _shown_compacted(network: Saved, batch: int) -> list[Any]:
+def _shown_compacted(network: Saved, options: Show) -> list[Any]:
     """What `show` prints of a compacted generation."""
     small = _compacted(network)
     dense = cost(network.apply, network.variables, network.image)
     masked = cost(network.apply, network.variables, network.image, network.masks)
     left = cost(small.apply, small.variables, network.image)
-    shape = (batch, *network.image.shape[1:])
+    shape = (options.batch, *network.image.shape[1:])
     images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-    tuned = small._replace(apply=autotune(small.apply, small.variables, images).apply)
-    big, little, fast = take_turns(
-        [jax.jit(lambda x, n=n: n.apply(n.variables, x)) for n in (network, small, tuned)], images
-    )
+    contestants: dict[str, Saved | Compacted] = {"dense": network, "compacted": small}
+    if options.autotune:
+        fast = autotune(small.apply, small.variables, images)
+        contestants["autotuned"] = small._replace(apply=fast.apply)
+    forwards = [jax.jit(lambda x, n=n: n.apply(n.variables, x)) for n in contestants.values()]
+    times = dict(zip(contestants, take_turns(forwards, images), strict=True))
+    speeds = [f"{name} {speedup(times['dense'], own):.2f}×" for name, own in times.items()]
     return [
         f"{_which(network)}, compacted",
         widths(small.report, dense, masked, left).rich(),
-        f"A forward pass in batches of {batch} on {jax.devices()[0].device_kind}: "
-        f"{speedup(big, little):.2f}× the speed of the dense network, {speedup(big, fast):.2f}× "
-        f"autotuned, with {dense.macs / max(left.macs, 1):.2f}× fewer MACs",
+        f"Speed of a forward pass in batches of {options.batch} on {jax.devices()[0].device_kind}, "
+        f"with {dense.macs / max(left.macs, 1):.2f}× fewer MACs: {', '.join(speeds)}",
     ]
 
 

@@ -21,7 +21,7 @@ TILES = (2, 4, 8)
 """How many neighbouring places of an output's row may be computed at once."""
 
 WORTH = 1.05
-"""How many times as fast a form must be measured to take the place of the plain one."""
+"""How many times as fast a form, or the network, must be measured to take the plain one's place."""
 
 
 class Convolution(NamedTuple):
@@ -86,7 +86,8 @@ def autotune(
     variables, for any number of inputs; what was measured holds for about as many as the example
     has, on this device, while nothing else runs. Convolutions that are grouped or dilated, or whose
     channels are not last, stay as they are. Derivatives that a function brings along
-    (`jax.custom_jvp`, as ReLU's at 0) are lost: this is for inference.
+    (`jax.custom_jvp`, as ReLU's at 0) are lost: this is for inference. Call it under `jax.jit`, for
+    it is traced anew at each call.
 
     Args:
         apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
@@ -97,7 +98,7 @@ def autotune(
         seconds: how long one turn of one form is to last, about.
 
     Returns:
-        The network as fast as it was measured; as it was, if that is no faster.
+        The network in the forms that were fastest; as it was, if together they gain too little.
 
     Raises:
         ValueError: if the function rejects variables or input, or turns or seconds are not above 0.
@@ -125,7 +126,7 @@ def autotune(
     before, after = (partial(function, variables) for function in compiled)
     check_same(before, after, x, "the autotuned network")
     plain, fast = take_turns([before, after], x, turns=turns, seconds=seconds)
-    if (gain := speedup(plain, fast)) <= 1:
+    if (gain := speedup(plain, fast)) <= WORTH:
         plainly = tuple(choice._replace(tile=1) for choice in choices)
         return Autotuned(apply, plainly, 1.0)
     return Autotuned(tuned, choices, gain)

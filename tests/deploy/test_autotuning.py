@@ -91,7 +91,7 @@ def test_what_was_measured_is_told_and_taken(fastest):
     ("forms", "whole"),
     [
         ({1: 1.0, 2: 0.96, 4: 1.0, 8: 1.0}, (2.0, 1.0)),  # Not worth it.
-        (TIMES, (1.0, 1.0)),  # The network as a whole is no faster.
+        (TIMES, (1.04, 1.0)),  # The network as a whole is hardly faster.
     ],
 )
 def test_what_is_no_faster_stays_as_it_was(fastest, forms, whole):
