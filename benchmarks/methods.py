@@ -59,13 +59,13 @@ MAC_REPORTED = (2.0, 4.0, 8.0, 16.0, 32.0)
 
 # What each variation changes in BASE. One name is one setting, whatever the study.
 PLAIN = "cluster-driven"
+FILTERS = "cluster-driven, filters"  # The choice with the lowest training loss in the end.
 PRESSURES = (1, 3, 10, 30, 100)
 MAGNITUDE = {"magnitude": {"encoding": "magnitude"}}
 BY_CHANNEL = {"cluster": "channel", "currency": "macs", "synapses": 1.0, "sizes": MAC_SIZES}
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "methods": {
-        # Of the study of choices the one with the lowest training loss in the end.
-        "cluster-driven, filters": {"cluster": "filter"},
+        FILTERS: {"cluster": "filter"},
         PLAIN: {},
         "cluster-driven, literal": {
             "selection_pressure": 1.0, "clusters": 0.8, "synapses": 0.8, "sweep": False,
@@ -91,7 +91,7 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "heredity newborn": {"heredity": "newborn", "litter": 1},
         "heredity rewind": {"heredity": "rewind", "litter": 1},
         "biases sampled": {"sample_biases": True},
-        "cluster filter": {"cluster": "filter"},
+        FILTERS: {"cluster": "filter"},
         "cluster synapse": {"cluster": "synapse"},
     },
     "channels": {
