@@ -17,8 +17,11 @@ from evojax.deploy.trace import Apply, bind, evaluate, trace
 
 PyTree = Any
 
-TILES = (2, 4, 8)
+TILES = (1, 2, 4, 8)
 """How many neighbouring places of an output's row may be computed at once."""
+
+MULTIPLES = (1, 4)
+"""Multiples that the input's channels may be filled up to, with zeros."""
 
 WORTH = 1.05
 """How many times as fast a form, or the network, must be measured to take the plain one's place."""
@@ -42,18 +45,33 @@ class Convolution(NamedTuple):
     dtypes: tuple[str, ...]
 
 
+class Form(NamedTuple):
+    """A way to compute a convolution; the plain one as it is.
+
+    Attributes:
+        tile: how many neighbouring places of a row are computed at once, as channels.
+        multiple: to a multiple of which the input's channels are filled up with zeros.
+    """
+
+    tile: int = 1
+    multiple: int = 1
+
+
+PLAIN = Form()
+
+
 class Choice(NamedTuple):
     """What was measured of a convolution.
 
     Attributes:
         convolution: of which the network has at least one.
-        tile: how many places are computed at once; 1 is the plain form.
-        speedups: of every form that was tried, against the plain one, by its tile.
+        form: the one that is taken.
+        speedup: of the fastest form against the plain one; 1 where there is no other.
     """
 
     convolution: Convolution
-    tile: int
-    speedups: dict[int, float]
+    form: Form
+    speedup: float
 
 
 class Autotuned(NamedTuple):
@@ -61,7 +79,7 @@ class Autotuned(NamedTuple):
 
     Attributes:
         apply: ``(variables, x) -> outputs`` as before, of the same variables.
-        choices: one for each distinct convolution that has several forms.
+        choices: one for each distinct convolution that can have several forms.
         speedup: of the whole network, against what it was; 1 where the plain forms stay.
     """
 
@@ -80,6 +98,9 @@ def autotune(
     one place with t times the channels: the kernel is widened by t - 1 strides and holds itself t
     times, each shifted by one stride, and steps by t strides. The arrays come out in the same
     order, at (k + t - 1) / k times the multiply-accumulates for a kernel of width k and stride 1.
+    Odd numbers of input channels cost as much: 21 -> 23 channels run at a third of 24 -> 23. So
+    they may be filled up with zeros to a multiple of four. Every pair of the two is timed once, and
+    the fastest against the plain form in several turns.
 
     Outputs are the same but for rounding, which is checked; an infinite pixel, or one that is no
     number, spoils neighbours too. The new function is an ordinary JAX function of the same
@@ -94,7 +115,7 @@ def autotune(
             `Compacted` network.
         variables: PyTree of arrays.
         example_input: what apply takes as x, as many at once as there will be.
-        turns: how often each form is timed.
+        turns: how often the fastest form of each is timed against the plain one.
         seconds: how long one turn of one form is to last, about.
 
     Returns:
@@ -118,16 +139,16 @@ def autotune(
     program = traced(apply, variables, x)
     found = {key: eqn for eqn in program.jaxpr.eqns if (key := _convolution(eqn)) is not None}
     choices = tuple(_fastest(key, eqn, turns, seconds) for key, eqn in found.items())
-    tiles = {choice.convolution: choice.tile for choice in choices if choice.tile > 1}
-    if not tiles:
+    forms = {choice.convolution: choice.form for choice in choices if choice.form != PLAIN}
+    if not forms:
         return Autotuned(apply, choices, 1.0)
-    tuned = _with_tiles(apply, tiles)
+    tuned = _with_forms(apply, forms)
     compiled = [jax.jit(lambda *both, f=f: f(*both)) for f in (apply, tuned)]
     before, after = (partial(function, variables) for function in compiled)
     check_same(before, after, x, "the autotuned network")
     plain, fast = take_turns([before, after], x, turns=turns, seconds=seconds)
     if (gain := speedup(plain, fast)) <= WORTH:
-        plainly = tuple(choice._replace(tile=1) for choice in choices)
+        plainly = tuple(choice._replace(form=PLAIN) for choice in choices)
         return Autotuned(apply, plainly, 1.0)
     return Autotuned(tuned, choices, gain)
 
@@ -160,21 +181,30 @@ def _convolution(eqn: Eqn) -> Convolution | None:
 
 
 def _fastest(convolution: Convolution, eqn: Eqn, turns: int, seconds: float) -> Choice:
-    tiles = [1, *(tile for tile in TILES if tile <= shape_of(eqn.outvars[0])[-2])]
+    row, channels = shape_of(eqn.outvars[0])[-2], convolution.image[-1]
+    forms = [
+        Form(tile, multiple)
+        for multiple in MULTIPLES
+        for tile in TILES
+        if tile <= row and (multiple == 1 or channels % multiple)
+    ]
+    if forms == [PLAIN]:
+        return Choice(convolution, PLAIN, 1.0)
     key = jax.random.key(0)
     arrays = [jax.random.normal(key, shape_of(var), dtype_of(var)) for var in eqn.invars]
-    forms = [jax.jit(lambda args, tile=tile: _tiled(eqn, *args, tile=tile)) for tile in tiles]
-    plain, *others = take_turns(forms, arrays, turns=turns, seconds=seconds, pause=0)
-    gains = {tile: speedup(plain, times) for tile, times in zip(tiles[1:], others, strict=True)}
-    best = max(gains, key=gains.__getitem__, default=1)
-    return Choice(convolution, best if gains.get(best, 1.0) > WORTH else 1, gains)
+    jitted = [jax.jit(lambda args, form=form: _formed(eqn, *args, form=form)) for form in forms]
+    duel = partial(take_turns, x=arrays, seconds=seconds, pause=0)
+    _, *times = duel(jitted, turns=1)
+    best = 1 + min(range(len(times)), key=times.__getitem__)
+    gain = speedup(*duel([jitted[0], jitted[best]], turns=turns))
+    return Choice(convolution, forms[best] if gain > WORTH else PLAIN, gain)
 
 
-def _with_tiles(apply: Apply, tiles: Mapping[Convolution, int]) -> Apply:
+def _with_forms(apply: Apply, forms: Mapping[Convolution, Form]) -> Apply:
     def operate(eqn: Eqn, args: list[Any]) -> Sequence[Any]:
         key = _convolution(eqn)
-        tile = 1 if key is None else tiles.get(key, 1)
-        return bind(eqn, args) if tile == 1 else [_tiled(eqn, *args, tile=tile)]
+        form = PLAIN if key is None else forms.get(key, PLAIN)
+        return bind(eqn, args) if form == PLAIN else [_formed(eqn, *args, form=form)]
 
     def tuned(variables: PyTree, x: PyTree) -> PyTree:
         program = trace(apply, variables, x)
@@ -185,7 +215,17 @@ def _with_tiles(apply: Apply, tiles: Mapping[Convolution, int]) -> Apply:
     return tuned
 
 
-def _tiled(eqn: Eqn, image: jax.Array, kernel: jax.Array, *, tile: int) -> jax.Array:
+def _formed(eqn: Eqn, image: jax.Array, kernel: jax.Array, *, form: Form) -> jax.Array:
+    """A convolution with channels last."""
+    lacking = -image.shape[-1] % form.multiple
+    image, kernel = (
+        jnp.pad(array, [(0, lacking if n == axis else 0) for n in range(array.ndim)])
+        for array, axis in ((image, image.ndim - 1), (kernel, kernel.ndim - 2))
+    )
+    return _tiled(eqn, image, kernel, form.tile)
+
+
+def _tiled(eqn: Eqn, image: jax.Array, kernel: jax.Array, tile: int) -> jax.Array:
     """A convolution with channels last, `tile` places of an output's row at once."""
     if tile == 1:
         return bind(eqn, [image, kernel])[0]

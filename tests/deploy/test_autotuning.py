@@ -9,22 +9,35 @@ import pytest
 from jax import lax
 
 from evojax.deploy import InconsistentError, autotune, autotuning, cost, export
-
-TIMES = {1: 3.0, 2: 2.0, 4: 1.0, 8: 4.0}
+from evojax.deploy.autotuning import PLAIN, Form
 
 
 @pytest.fixture
 def fastest(monkeypatch):
-    """Sets how long every form and the whole network are measured to take."""
+    """Sets which form is measured to be how fast, others being slower, and the whole network."""
 
-    def set_to(forms, network=(2.0, 1.0)):
+    def set_to(form, gain=3.0, network=1.5):
+        seen = []
+
         def take_turns(forwards, x, *, turns, **_):
-            times = network if len(forwards) == 2 else list(forms.values())[: len(forwards)]
-            return [[time] * turns for time in times]
+            if not isinstance(x, list):  # The whole network, before and after.
+                return [[network] * turns, [1.0] * turns]
+            found = [form_of(forward, x) for forward in forwards]
+            seen.append((found, turns))
+            return [[{PLAIN: gain, form: 1.0}.get(each, 2 * gain)] * turns for each in found]
 
         monkeypatch.setattr(autotuning, "take_turns", take_turns)
+        return seen
 
     return set_to
+
+
+def form_of(forward, arrays):
+    """By the convolution's shapes; it has fewer than four channels to begin with, and four then."""
+    (eqn,) = jax.make_jaxpr(forward)(arrays).jaxpr.eqns
+    (conv,) = convolutions(eqn.params["jaxpr"].jaxpr)
+    *_, before, after = conv.invars[1].aval.shape
+    return Form(after // 4, 4 if before > arrays[0].shape[-1] else 1)
 
 
 def network(variables, x, *, layout="NHWC", **options):
@@ -42,12 +55,11 @@ def made(image=(13, 13, 3), window=(5, 5), channels=4):
     return variables, jax.random.normal(jax.random.key(1), (2, *image))
 
 
-def convolutions(apply, variables, x):
-    eqns = jax.make_jaxpr(apply)(variables, x).jaxpr.eqns
-    return [eqn for eqn in eqns if eqn.primitive.name == "conv_general_dilated"]
+def convolutions(jaxpr):
+    return [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "conv_general_dilated"]
 
 
-@pytest.mark.parametrize("tile", [2, 4, 8])
+@pytest.mark.parametrize("form", [Form(2), Form(4), Form(8), Form(1, 4), Form(8, 4)])
 @pytest.mark.parametrize(
     ("image", "window", "layout", "options"),
     [
@@ -58,46 +70,50 @@ def convolutions(apply, variables, x):
         ((4, 5, 8, 2), (2, 2, 3), "NDHWC", {"window_strides": (1,) * 3, "padding": "SAME"}),
     ],
 )
-def test_every_form_computes_the_same(fastest, tile, image, window, layout, options):
-    fastest({1: 2.0} | {each: 1.0 if each == tile else 3.0 for each in (2, 4, 8)})
+def test_every_form_computes_the_same(fastest, form, image, window, layout, options):
+    fastest(form)
     apply = partial(network, layout=layout, **options)
     variables, x = made(image, window)
     tuned = autotune(apply, variables, x)
     (choice,) = tuned.choices
-    assert choice.tile == tile
-    (conv,) = convolutions(tuned.apply, variables, x)
-    assert conv.params["window_strides"][-1] == tile * options["window_strides"][-1]
-    assert conv.invars[1].aval.shape[-1] == 4 * tile
+    assert choice.form == form
+    (conv,) = convolutions(jax.make_jaxpr(tuned.apply)(variables, x).jaxpr)
+    assert conv.params["window_strides"][-1] == form.tile * options["window_strides"][-1]
+    before = 4 if form.multiple == 4 else image[-1]
+    assert conv.invars[1].aval.shape[-2:] == (before, 4 * form.tile)
     batch = jnp.concatenate([x, x[:1]])  # Other batches have the same forms.
     expected = apply(variables, batch)
     np.testing.assert_allclose(jax.jit(tuned.apply)(variables, batch), expected, 1e-5, 1e-5)
 
 
 def test_what_was_measured_is_told_and_taken(fastest):
-    fastest(TIMES, network=(6.0, 4.0))
+    seen = fastest(Form(4, 4))
     variables, x = made()
-    tuned = autotune(partial(network, window_strides=(1, 1), padding="SAME"), variables, x)
+    apply = partial(network, window_strides=(1, 1), padding="SAME")
+    tuned = autotune(apply, variables, x, turns=5)
+    every = [Form(tile, multiple) for multiple in (1, 4) for tile in (1, 2, 4, 8)]
+    assert seen == [(every, 1), ([PLAIN, Form(4, 4)], 5)]
     assert tuned.speedup == 1.5
     (choice,) = tuned.choices
-    assert choice.tile == 4
-    assert choice.speedups == {2: 1.5, 4: 3.0, 8: 0.75}
+    assert choice[1:] == (Form(4, 4), 3.0)
     assert choice.convolution.image == (13, 13, 3)
     assert choice.convolution.padding == ((2, 2), (2, 2))
 
 
 @pytest.mark.parametrize(
-    ("forms", "whole"),
+    ("gain", "whole"),
     [
-        ({1: 1.0, 2: 0.96, 4: 1.0, 8: 1.0}, (2.0, 1.0)),  # Not worth it.
-        (TIMES, (1.04, 1.0)),  # The network as a whole is hardly faster.
+        (1.04, 2.0),  # Not worth it.
+        (3.0, 1.04),  # The network as a whole is hardly faster.
     ],
 )
-def test_what_is_no_faster_stays_as_it_was(fastest, forms, whole):
-    fastest(forms, whole)
+def test_what_is_no_faster_stays_as_it_was(fastest, gain, whole):
+    fastest(Form(2), gain, whole)
     apply = partial(network, window_strides=(1, 1), padding="SAME")
     tuned = autotune(apply, *made())
     assert tuned.apply is apply
-    assert (tuned.speedup, tuned.choices[0].tile) == (1.0, 1)
+    assert tuned.speedup == 1.0
+    assert [choice[1:] for choice in tuned.choices] == [(PLAIN, gain)]
 
 
 @pytest.mark.parametrize(
@@ -117,21 +133,31 @@ def test_what_is_no_faster_stays_as_it_was(fastest, forms, whole):
     ],
 )
 def test_what_has_no_other_form_stays(fastest, apply):
-    fastest(TIMES)
+    fastest(Form(4))
     tuned = autotune(apply, *made())
     assert tuned.apply is apply
     assert not tuned.choices
 
 
-def test_rows_shorter_than_a_tile_are_not_tried(fastest):
-    fastest(TIMES)
+@pytest.mark.parametrize(
+    ("image", "forms"),
+    [
+        ((7, 7, 4), [PLAIN, Form(2)]),  # Rows of three.
+        ((7, 7, 5), [PLAIN, Form(2), Form(1, 4), Form(2, 4)]),
+        ((5, 5, 5), [PLAIN, Form(1, 4)]),
+        ((5, 5, 4), []),  # Nothing but the plain form: there is nothing to measure.
+    ],
+)
+def test_what_cannot_help_is_not_tried(fastest, image, forms):
+    seen = fastest(Form(2))
     apply = partial(network, window_strides=(1, 1), padding="VALID")
-    (choice,) = autotune(apply, *made(image=(7, 7, 3))).choices
-    assert list(choice.speedups) == [2]
+    (choice,) = autotune(apply, *made(image=image)).choices
+    assert [tried for tried, _ in seen[:1]] == ([forms] if forms else [])
+    assert forms or choice[1:] == (PLAIN, 1.0)
 
 
 def test_the_outcome_is_an_ordinary_function(fastest, tmp_path):
-    fastest(TIMES)
+    fastest(Form(4))
     apply = partial(network, window_strides=(1, 1), padding="VALID")
     variables, x = made()
     fast = autotune(apply, variables, x).apply
@@ -147,18 +173,19 @@ def test_the_outcome_is_an_ordinary_function(fastest, tmp_path):
 @pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (2, 3))])
 def test_no_form_cuts_its_input_by_negative_padding(fastest, padding):
     """Which the plain form does not have, and ONNX cannot express."""
-    fastest(TIMES)
+    fastest(Form(4))
     apply = partial(network, window_strides=(2, 2), padding=padding)
     variables, x = made(image=(13, 32, 3), window=(1, 1))
-    (conv,) = convolutions(autotune(apply, variables, x).apply, variables, x)
+    fast = autotune(apply, variables, x).apply
+    (conv,) = convolutions(jax.make_jaxpr(fast)(variables, x).jaxpr)
     assert min(conv.params["padding"][-1]) >= 0
 
 
 def test_a_form_that_computes_something_else_is_refused(fastest, monkeypatch):
     """For an image of zeros, with variables of which random ones would make no numbers."""
-    fastest(TIMES)
+    fastest(Form(4))
     tiled = autotuning._tiled
-    monkeypatch.setattr(autotuning, "_tiled", lambda *args, tile: tile * tiled(*args, tile=tile))
+    monkeypatch.setattr(autotuning, "_tiled", lambda *args: args[-1] * tiled(*args))
 
     def apply(variables, x):
         y = network(variables, x, window_strides=(1, 1), padding="SAME")
