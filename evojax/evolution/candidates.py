@@ -16,6 +16,7 @@ from evojax.evolution.offspring import Newborn, ancestor, offspring, purpose
 from evojax.evolution.task import Together
 from evojax.evolution.world import World, census_of
 from evojax.genetics import Draw
+from evojax.genetics.trees import stacked, taken
 from evojax.learning import Epoch, Network, NonFiniteLoss
 from evojax.learning.population import PopulationEpoch
 from evojax.learning.training import broke_down
@@ -141,9 +142,8 @@ def _together(
             histories[index].append(epoch)
             on_epoch(index, number, epoch)
 
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one.network for one in born))
-    stacked = world.hosts.agreed_arrays(stacked)
-    networks = together.train(jnp.stack(list(keys)), stacked, epochs, each_on_epoch)
+    networks = world.hosts.agreed_arrays(stacked([one.network for one in born]))
+    networks = together.train(jnp.stack(list(keys)), networks, epochs, each_on_epoch)
     nothing: list[float | None] = [None] * len(born)
     fitness = nothing if together.fitness is None else together.fitness(networks)
     trained = []
@@ -153,7 +153,6 @@ def _together(
             failure = broke_down(broken[0], epochs, world.settings.recipe)
             trained.append(Candidate(*newborn, [], None, failure))
             continue
-        network = jax.tree.map(lambda leaf, i=index: leaf[i], networks)
-        newborn = newborn._replace(network=network)
+        newborn = newborn._replace(network=taken(networks, index))
         trained.append(Candidate(*newborn, histories[index], fitness[index]))
     return trained

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +42,7 @@ def conceive(
     return Network(apply_masks(params, masks), batch_stats, masks)
 
 
+@partial(jax.jit, static_argnums=1)
 def inherited(parents: Network, heredity: str) -> tuple[PyTree, PyTree]:
     r"""Weights of several parents made one; a single parent's are left as they are.
 

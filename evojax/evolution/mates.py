@@ -13,7 +13,7 @@ import numpy as np
 from evojax.evolution.settings import Settings
 from evojax.evolution.world import World
 from evojax.genetics import Synapses
-from evojax.genetics.trees import flatten
+from evojax.genetics.trees import flatten, stacked, taken
 from evojax.learning import Network
 from evojax.learning.network import PyTree
 
@@ -42,15 +42,14 @@ def filled(population: Sequence[Network], settings: Settings) -> Network:
     stand in for those that are missing.
     """
     networks = [population[index % len(population)] for index in range(settings.population)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    return stacked(networks)
 
 
 def chosen(population: Network, mates: Sequence[int], settings: Settings) -> Network:
     """Of a stacked population the parents, stacked; neither is where there is only one."""
     if settings.population == 1:
         return population
-    index = jnp.array(mates) if settings.parents > 1 else mates[0]
-    return jax.tree.map(lambda leaf: leaf[index], population)
+    return taken(population, np.array(mates) if settings.parents > 1 else mates[0])
 
 
 def shared_masks(parents: Network, world: World) -> PyTree:
@@ -88,5 +87,10 @@ def _barren(masks: PyTree, world: World) -> list[str]:
     """Parameters that carry synapses, but none that lives."""
     marks, _ = flatten(masks)
     paths = [path for path, role in world.plan.roles.items() if isinstance(role, Synapses)]
-    alive = jax.device_get([jnp.any(marks[path]) for path in paths])
-    return [path for path, some in zip(paths, alive, strict=True) if not some]
+    alive = jax.device_get(_any({path: marks[path] for path in paths}))
+    return [path for path in paths if not alive[path]]
+
+
+@jax.jit
+def _any(masks: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(jnp.any, masks)

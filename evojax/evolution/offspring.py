@@ -14,7 +14,7 @@ from evojax.evolution.mates import chosen, filled, mates_of, shared_masks
 from evojax.evolution.sizing import draw_to_size
 from evojax.evolution.world import World
 from evojax.genetics import Draw
-from evojax.genetics.trees import path_hash
+from evojax.genetics.trees import path_hash, taken
 from evojax.learning import Network
 from evojax.learning.network import PyTree
 
@@ -69,7 +69,7 @@ def _drawn_together(
     """The draws of a generation, by one compiled program."""
     every = jnp.stack([purpose(key, "synthesis") for key in keys])
     draws = world.draws(every, jnp.array(mates), everyone)
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], draws) for i in range(len(keys))]
+    return [taken(draws, index) for index in range(len(keys))]
 
 
 def _newborn(
@@ -157,7 +157,7 @@ def _drawn(
 
 def _swept(draw: Draw, parents: Network, world: World) -> PyTree:
     """The masks of a draw after the sweep, for which parents only give shapes."""
-    one = parents if world.settings.parents == 1 else jax.tree.map(lambda leaf: leaf[0], parents)
+    one = parents if world.settings.parents == 1 else taken(parents, 0)
     return world.sweep(one._replace(masks=draw.masks))
 
 

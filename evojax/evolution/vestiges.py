@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from evojax.genetics import Follows, Layout, Synapses
 from evojax.genetics.trees import flatten, path_hash
@@ -81,8 +82,8 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
     network = Network(params, batch_stats, jax.tree.unflatten(structure, whole))
     swept, connected = swept_and_connected(network)
     # Whole kernels: taps of one may well be dead, where a small image never fills its window.
-    kernels = [jnp.any(mask, tuple(range(mask.ndim - 2))) for mask in jax.tree.leaves(swept)]
-    if not bool(connected) or not all(bool(jnp.all(alive)) for alive in kernels):
+    kernels = [np.any(mask, tuple(range(mask.ndim - 2))) for mask in jax.tree.leaves(swept)]
+    if not connected or not all(map(np.all, kernels)):
         raise ValueError(
             "sweep cannot follow signals through this model: it would remove living synapses, as "
             "where layer or group normalisation subtracts a mean, or where signals pass a factor "

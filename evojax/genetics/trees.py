@@ -1,11 +1,14 @@
-"""Parameters by path: one view of Linen dicts, NNX states and plain PyTrees."""
+"""Parameters by path, one view of Linen dicts, NNX states and plain PyTrees; stacks of trees."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 PyTree = Any
@@ -53,3 +56,15 @@ def flatten(tree: PyTree) -> tuple[dict[str, Any], Any]:
 def path_hash(path: str) -> int:
     """A 32-bit hash of a path that is the same in every process, version and leaf order."""
     return zlib.crc32(path.encode())
+
+
+@jax.jit
+def stacked(trees: Sequence[PyTree]) -> PyTree:
+    """Trees of one structure as one, on a new first axis of every array."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@jax.jit
+def taken(tree: PyTree, index: int | np.ndarray) -> PyTree:
+    """One tree of a stack, or a stack of several, by their places on the first axis."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -4,9 +4,9 @@
     python -m evojax.report.readme README.md --check    # exit 1 where the README is out of date
 
 A table stands between `<!-- results: EXPERIMENT -->` and `<!-- end -->`, and is never typed; one
-between `<!-- benchmark: NAME -->` and `<!-- end -->` is that of results/benchmarks/NAME.json, or of
-NAME.json in another folder of results. With a table of lineages results/EXPERIMENT/accuracy.png is
-drawn (the comparison looks at text only: two versions of matplotlib do not draw the same bytes).
+between `<!-- benchmark: FILE -->` and `<!-- end -->` is that of results/FILE.json. With a table of
+lineages results/EXPERIMENT/accuracy.png is drawn (the comparison looks at text only: two versions
+of matplotlib do not draw the same bytes).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evojax.report.paper import Published, published
 from evojax.report.tables import Column, Table
 
 MARKED = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-BENCHMARK = re.compile(r"(<!-- benchmark: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BENCHMARK = re.compile(r"(<!-- benchmark: ([\w/-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SEEDED = re.compile(r"(.+)-seed\d+")
 # Efficiencies to report beyond the papers' own, and those where the papers have none.
 BEYOND = {"mnist_lenet": (250.0,)}
@@ -43,16 +43,17 @@ def update(readme: str, results: Path) -> str:
     Raises:
         ValueError: A marker has no results or no end, or a lineage.json is wrong.
     """
-    if readme.count("<!-- results:") != len(MARKED.findall(readme)):
-        raise ValueError("README: a '<!-- results: NAME -->' line has no '<!-- end -->' after it")
+    for kind, marked in (("results", MARKED), ("benchmark", BENCHMARK)):
+        if readme.count(f"<!-- {kind}:") != len(marked.findall(readme)):
+            raise ValueError(
+                f"README: a '<!-- {kind}: NAME -->' line has no '<!-- end -->' after it"
+            )
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}{section(match[2], collect(results / match[2]))}{match[4]}"
 
     def measured(match: re.Match[str]) -> str:
-        found = sorted(results.glob(f"*/{match[2]}.json"))
-        path = found[0] if found else results / "benchmarks" / f"{match[2]}.json"
-        return f"{match[1]}{benchmark(path)}{match[4]}"
+        return f"{match[1]}{benchmark(results / f'{match[2]}.json')}{match[4]}"
 
     return BENCHMARK.sub(measured, MARKED.sub(fill, readme))
 

@@ -107,7 +107,9 @@ def test_tags_are_ordered_and_seeds_grouped(page: Path, make: Make, results: Add
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("<!-- results: mnist_lenet -->\nno end\n", "no '<!-- end -->' after it"),
+        ("<!-- results: mnist_lenet -->\nno end\n", "'<!-- results: NAME -->' line has no"),
+        ("<!-- benchmark: a/b -->\nno end\n", "'<!-- benchmark: NAME -->' line has no"),
+        ("<!-- benchmark: a/b -->\n<!-- end -->\n", "b.json: expected a benchmark's JSON"),
         (MARKED.replace("mnist", "other"), "expected TAG/lineage.json files, found none"),
     ],
 )
