@@ -3,6 +3,8 @@
     python experiments/mnist_polyploid.py
     python experiments/mnist_polyploid.py --environment constant --out runs/polyploid_constant \\
         --results results/mnist_polyploid_constant
+    python experiments/mnist_polyploid.py --output-cluster kernel --out runs/polyploid_outputs \\
+        --results results/mnist_polyploid_outputs
 
 A tenth of MNIST, populations of five, chi 0.6, filters as clusters. A cell is a lineage of its own:
 the surviving share R of clusters, and of synapses within them, with tagging or without, a number of
@@ -66,6 +68,8 @@ class Options:
         generations: number of the last generation; 1 is the ancestor.
         epochs: of each generation, the ancestor first; the last number holds for the rest.
         environment: budget solves for the expected share, constant multiplies by it.
+        output_cluster: what lives or dies together in the last layer, if not what enters an output:
+            with kernel no class dies as a whole.
         chi: share of the parents, in (0, 1], that must have a cluster for it to be passed on.
         manual_dir: folder with the original archives, where they cannot be fetched.
         data_dir: where tensorflow-datasets keeps prepared data.
@@ -83,6 +87,7 @@ class Options:
     generations: int = 8
     epochs: tuple[int, ...] = (6, 2)
     environment: Literal["budget", "constant"] = "budget"
+    output_cluster: Literal["kernel"] | None = None
     chi: float = 0.6
     manual_dir: str | None = None
     data_dir: str | None = None
@@ -138,6 +143,7 @@ def settings_of(terms: Terms, seed: int, options: Options) -> Settings:
         generations=options.generations,
         epochs=options.epochs,
         environment=options.environment,
+        output_cluster=options.output_cluster,
         clusters=terms.share,
         synapses=terms.share,
         population=POPULATION,

@@ -70,7 +70,7 @@ def shared_masks(parents: Network, world: World) -> PyTree:
         advice = "no chi would help: expected fewer parents, or more synapses in their offspring"
         for enough in range(settings.parents - 1, 0, -1):
             lower = dataclasses.replace(settings, chi=enough / settings.parents)
-            synthesis = lower.synthesis(world.model.norms(world.shape))
+            synthesis = lower.synthesis(world.rule)
             if not _barren(synthesis.inheritable(parents.params, parents.masks), world):
                 # Rounded down, for a little more would ask for one more parent.
                 largest = math.floor(1e4 * lower.chi) / 1e4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -35,6 +35,8 @@ class Settings:
         cluster: what lives or dies together: one kind of clusters, or several that nest, the
             outermost first; cluster_driven, and random where channels are among them. The others
             draw synapses.
+        output_cluster: what lives or dies together in the layers that give the outputs, if not the
+            same. With filters for clusters a class dies as a whole there; with kernel none does.
         environment: budget solves for the expected share, constant multiplies by it.
         currency: what the budget is counted in. Other than synapses it needs channels for
             clusters, and counts the dense network that is left without the dead ones.
@@ -78,6 +80,7 @@ class Settings:
     selection_pressure: float = 1.0
     truncation: float = 0.05
     cluster: Kind | tuple[Kind, ...] = "kernel"
+    output_cluster: Kind | None = None
     environment: Literal["budget", "constant"] = "budget"
     currency: Literal["synapses", "macs", "parameters"] = "synapses"
     clusters: float = 0.8
@@ -144,6 +147,13 @@ class Settings:
             and (self.currency == "synapses" or self.environment == "budget"),
             "currency", self.currency, "synapses, or macs or parameters in a budget environment",
         )  # fmt: skip
+        single = ("filter", "kernel", "synapse")
+        alike = self.encoding == "cluster_driven" and self.cluster in single
+        require(
+            self.output_cluster is None or (alike and self.output_cluster in single),
+            "output_cluster", self.output_cluster,
+            "filter, kernel or synapse, where cluster_driven draws clusters of one of these kinds",
+        )  # fmt: skip
         genetics.check_together(self._encoding(), self._environment(), self._mating())
 
     def _check_population(self) -> None:
@@ -208,29 +218,33 @@ class Settings:
         """Whether channels are among the clusters."""
         return "channel" in self._encoding().cluster
 
-    def rule(self, norms: Mapping[str, str] = MappingProxyType({})) -> genetics.Rule:
+    def rule(
+        self, norms: Mapping[str, str] = MappingProxyType({}), outputs: Collection[str] = ()
+    ) -> genetics.Rule:
         """The rule that gives parameters their roles.
 
         Args:
             norms: scales and offsets of normalisation, each with the kernel with whose channels it
                 dies (`Model.norms`). They do not count as synapses.
+            outputs: names of the layers that give the outputs.
         """
-        rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
+        rule: genetics.Rule = partial(genetics.default_rule, sample_biases=self.sample_biases)
+        if self.output_cluster is not None:
+            rule = genetics.clustering(outputs, self.output_cluster, rule)
         return genetics.following(norms, rule)
 
     def synthesis(
-        self,
-        norms: Mapping[str, str] = MappingProxyType({}),
-        channels: genetics.Channels | None = None,
+        self, rule: genetics.Rule | None = None, channels: genetics.Channels | None = None
     ) -> genetics.Synthesis:
         """The synthesis that these settings describe.
 
         Args:
-            norms: as for `rule`.
+            rule: gives parameters their roles; by default that of a network without normalisation.
             channels: of the network, if `by_channel`.
         """
         encoding, environment = self._encoding(), self._environment()
-        return genetics.synthesis(encoding, environment, self.rule(norms), self._mating(), channels)
+        rule = rule or self.rule()
+        return genetics.synthesis(encoding, environment, rule, self._mating(), channels)
 
     def _mating(self) -> genetics.Mating | None:
         return genetics.gene_tagged(self.chi) if self.parents > 1 else None

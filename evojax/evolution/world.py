@@ -39,6 +39,7 @@ class World(NamedTuple):
         model: the model.
         shape: of an image, (H, W, C).
         layers: the model's, in the order of the forward pass.
+        rule: gives parameters their roles.
         synthesis: of offspring.
         plan: the parameters' roles.
         blank: a network's shapes and types.
@@ -60,6 +61,7 @@ class World(NamedTuple):
     model: Model
     shape: tuple[int, ...]
     layers: tuple[Layer, ...]
+    rule: Rule
     synthesis: Synthesis
     plan: Layout
     blank: Network
@@ -92,10 +94,10 @@ def make_world(
     """
     shape = task.shape
     params, batch_stats = model.shapes(shape)
-    norms = model.norms(shape)
-    rule = settings.rule(norms)
+    layers = model.layers(shape)
+    rule = settings.rule(model.norms(shape), [layer.name for layer in layers[-task.outputs :]])
     found = _channels_of(model, shape, rule) if settings.by_channel else None
-    synthesis = settings.synthesis(norms, found)
+    synthesis = settings.synthesis(rule, found)
     plan = synthesis.layout(params)
     blank = Network(params, batch_stats, jax.eval_shape(synthesis.ancestor, params))
     trial, hosts = task.prepare(settings, model, mesh), hosts_of(mesh)
@@ -108,9 +110,10 @@ def make_world(
         settings=settings,
         model=model,
         shape=shape,
-        layers=model.layers(shape),
+        layers=layers,
         outputs=task.outputs,
         judged_by=task.judged_by,
+        rule=rule,
         synthesis=synthesis,
         plan=plan,
         blank=blank,

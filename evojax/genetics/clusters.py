@@ -16,7 +16,7 @@ parameter. Parameters are laid out as Flax lays them out: ``(*space, input, outp
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -124,6 +124,34 @@ def following(norms: Mapping[str, str], rule: Rule = default_rule) -> Rule:
         return {**rule(shapes), **ours}
 
     return follow
+
+
+def clustering(modules: Collection[str], cluster: Clusters, rule: Rule = default_rule) -> Rule:
+    """A rule by which what carries synapses in some modules has clusters of its own kind.
+
+    Args:
+        modules: their paths, or those of parameters; all that lies below is meant.
+        cluster: cluster kind, or kinds, as many as the encoding's.
+        rule: gives the roles otherwise.
+
+    Example:
+        No class dies as a whole, though everywhere else all that enters an output channel does:
+
+        >>> rule = clustering(["dense2"], "kernel")
+        >>> evolve = evojax.synthesis(
+        ...     evojax.cluster_driven(cluster="filter"), evojax.budget(total=0.5), rule
+        ... )
+    """
+
+    def cluster_apart(shapes: Shapes) -> dict[str, Role]:
+        roles = dict(rule(shapes))
+        for path, role in roles.items():
+            within = any(f"{path}/".startswith(f"{module}/") for module in modules)
+            if within and isinstance(role, Synapses):
+                roles[path] = Synapses(cluster)
+        return roles
+
+    return cluster_apart
 
 
 def nested(cluster: Clusters) -> tuple[str, ...]:

@@ -327,3 +327,14 @@ def test_rewound_offspring_start_from_the_ancestors_first_weights(dense, dataset
         *map(jax.tree.leaves, (ancestor.params, child.params, child.masks)), strict=True
     ):
         np.testing.assert_allclose(np.where(mask, old, 0.0), new, atol=1e-9)
+
+
+def test_outputs_have_clusters_of_their_own(dense, dataset, tmp_path):
+    filters = {"cluster": "filter", "clusters": 0.4, "synapses": 1.0, "generations": 2}
+    classes = {}
+    for kind in (None, "kernel"):
+        out = tmp_path / str(kind)
+        evolve(with_(**filters, output_cluster=kind), dense, dataset, out)
+        masks = checkpoints.restore(out, 2).masks
+        classes[kind] = int(np.any(masks["logits"]["kernel"], 0).sum())
+    assert classes[None] < classes["kernel"] == 4

@@ -183,6 +183,12 @@ def test_models_that_are_no_classifiers_are_refused(kind, message, dataset, tmp_
         ({"encoding": "magnitude", "cluster": "blob"}, "cluster must be one of"),
         ({"sweep": "False"}, "sweep must be True or False, as Python has it; got 'False'"),
         ({"max_drop": "3"}, "max_drop must be a number"),
+        ({"output_cluster": "row"}, "output_cluster must be filter, kernel or synapse"),
+        ({"output_cluster": "filter", "encoding": "magnitude"}, "where cluster_driven draws"),
+        (
+            {"output_cluster": "kernel", "cluster": ("filter", "kernel")},
+            "draws clusters of one of these kinds; got 'kernel'",
+        ),
         ({"holdout": "x"}, "holdout must be a number or None"),
         ({"clusters": np.float32(0.5)}, "clusters must be a number, as Python has it"),
         ({"sizes": 2.0}, "sizes must be a tuple of numbers"),

@@ -233,7 +233,7 @@ def test_parents_that_share_nothing_are_told_the_largest_chi():
 
     class Small:
         model = linen(Net())
-        shape = (2, 2, 1)
+        rule = staticmethod(settings.rule())
         plan = settings.synthesis().layout(jax.tree.map(lambda leaf: leaf[0], parents.params))
 
     Small.settings, Small.synthesis = settings, settings.synthesis()
