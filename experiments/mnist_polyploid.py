@@ -9,7 +9,9 @@
 A tenth of MNIST, populations of five, chi 0.6, filters as clusters. A cell is a lineage of its own:
 the surviving share R of clusters, and of synapses within them, with tagging or without, a number of
 parents, and a seed. The paper's shares are 0.5 0.55 0.6 0.65 0.7 0.75 0.8 0.85 0.9 0.95:
---shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R.
+--shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R. A single
+network a generation that trains as long as five costs as much: --population 1 --parents 1
+--epochs 6 10.
 
 Finished cells are not run again, so an interrupted sweep goes on with the same command. One process
 a core is fastest on CPUs: start the same command once a core,
@@ -21,9 +23,9 @@ and each takes the next cell that is free; the last one to end writes polyploid.
 pictures. --collect True runs nothing, and writes them of the cells that are finished so far.
 
 Parents are drawn at random where there are fewer than the population, so that no image is held out
-to choose the fittest, and every cell of a seed has the same ancestor. 24 cells of 456,000 training
-images each: about three hours on one CPU core, half of it on two (reckoned from 1,100 images a
-second and core).
+to choose the fittest, and every cell of a seed has the same ancestor. 24 cells of at most 456,000
+training images each took an hour on one core of a CPU; half of them end early, for want of shared
+synapses.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +44,6 @@ from evojax.report.cells import Terms, entry
 from evojax.report.polyploid import publish
 from evojax.study import check_different, command, finished, guarded, parsed, run
 
-POPULATION = 5
 BASE = Settings(
     max_drop=100.0,
     cluster="filter",
@@ -63,6 +64,7 @@ class Options:
         subset: share of the training images to use, in (0, 1]; the test set stays whole.
         shares: surviving shares R of clusters and of synapses within them, in (0, 1].
         tagging: whether parents are aligned by gene tags; True, False or both.
+        population: networks of each generation; all of them are trained, and all live on.
         parents: of every offspring; several are compared at equal R.
         seeds: one lineage of everything for each.
         generations: number of the last generation; 1 is the ancestor.
@@ -82,6 +84,7 @@ class Options:
     subset: float = 0.1
     shares: tuple[float, ...] = (0.5, 0.65, 0.8, 0.95)
     tagging: tuple[bool, ...] = (True, False)
+    population: int = 5
     parents: tuple[int, ...] = (5,)
     seeds: tuple[int, ...] = (0, 1, 2)
     generations: int = 8
@@ -116,8 +119,9 @@ def planned(options: Options) -> list[tuple[Terms, Settings]]:
         check_different(f"--{name}", getattr(options, name))
     if wrong := [share for share in options.shares if not 0 < share <= 1]:
         raise ValueError(f"--shares must be in (0, 1], such as 0.8; got {wrong[0]:g}")
-    if wrong := [count for count in options.parents if not 1 <= count <= POPULATION]:
-        raise ValueError(f"--parents must be 1 to {POPULATION}, the population; got {wrong[0]}")
+    most = options.population
+    if wrong := [count for count in options.parents if not 1 <= count <= most]:
+        raise ValueError(f"--parents must be 1 to {most}, the population; got {wrong[0]}")
     return [
         (terms, settings_of(terms, seed, options))
         for seed in options.seeds
@@ -146,8 +150,8 @@ def settings_of(terms: Terms, seed: int, options: Options) -> Settings:
         output_cluster=options.output_cluster,
         clusters=terms.share,
         synapses=terms.share,
-        population=POPULATION,
-        offspring=POPULATION,
+        population=options.population,
+        offspring=options.population,
         parents=terms.parents,
         tagging=terms.tagging is not False,
         chi=options.chi,

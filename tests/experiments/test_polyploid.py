@@ -34,7 +34,6 @@ def polyploid(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "experiments"))
     module = import_module("mnist_polyploid")
     monkeypatch.setattr(module, "LeNet", Small)
-    monkeypatch.setattr(module, "POPULATION", 3)
     return module
 
 
@@ -43,8 +42,8 @@ def options(polyploid, quarters, tmp_path):
     def options(**changes):
         fields = {
             "out": tmp_path / "runs", "results": tmp_path / "results" / "mnist_polyploid",
-            "data": f"npz:{quarters}", "subset": 1.0, "shares": (0.8,), "parents": (3, 1),
-            "seeds": (0, 1), "generations": 2, "epochs": (1,),
+            "data": f"npz:{quarters}", "subset": 1.0, "shares": (0.8,), "population": 3,
+            "parents": (3, 1), "seeds": (0, 1), "generations": 2, "epochs": (1,),
         }  # fmt: skip
         return polyploid.Options(**fields | changes)
 
@@ -134,8 +133,7 @@ def test_bad_options_are_told_before_any_work(polyploid, options, capsys, change
     assert not options().out.exists()
 
 
-def test_cells_are_the_papers(polyploid, monkeypatch):
-    monkeypatch.setattr(polyploid, "POPULATION", 5)
+def test_cells_are_the_papers(polyploid):
     plan = polyploid.planned(polyploid.Options())
     assert len(plan) == len({polyploid.folder(polyploid.Options(), t, s.seed) for t, s in plan})
     assert [settings.seed for _, settings in plan] == [0] * 8 + [1] * 8 + [2] * 8
