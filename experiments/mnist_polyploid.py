@@ -3,15 +3,13 @@
     python experiments/mnist_polyploid.py
     python experiments/mnist_polyploid.py --environment constant --out runs/polyploid_constant \\
         --results results/mnist_polyploid_constant
-    python experiments/mnist_polyploid.py --output-cluster kernel --out runs/polyploid_outputs \\
-        --results results/mnist_polyploid_outputs
 
 A tenth of MNIST, populations of five, chi 0.6, filters as clusters. A cell is a lineage of its own:
 the surviving share R of clusters, and of synapses within them, with tagging or without, a number of
 parents, and a seed. The paper's shares are 0.5 0.55 0.6 0.65 0.7 0.75 0.8 0.85 0.9 0.95:
---shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R. A single
-network a generation that trains as long as five costs as much: --population 1 --parents 1
---epochs 6 10.
+--shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R. A single network
+that trains as long as five costs as much: --population 1 --parents 1 --epochs 6 10. --heredity and
+--output-cluster compare other choices, each with --out and --results of its own.
 
 Finished cells are not run again, so an interrupted sweep goes on with the same command. One process
 a core is fastest on CPUs: start the same command once a core,
@@ -47,7 +45,6 @@ from evojax.study import check_different, command, finished, guarded, parsed, ru
 BASE = Settings(
     max_drop=100.0,
     cluster="filter",
-    heredity="mean",
     mates="random",
     recipe=Recipe(learning_rate=3e-3, sparse_rate=0.45, l1=0.01, batch_size=32),
 )
@@ -70,6 +67,8 @@ class Options:
         generations: number of the last generation; 1 is the ancestor.
         epochs: of each generation, the ancestor first; the last number holds for the rest.
         environment: budget solves for the expected share, constant multiplies by it.
+        heredity: what weights offspring start from: the mean of the parents', the fittest parent's
+            (a tenth of the training images is held out to find it), or new ones.
         output_cluster: what lives or dies together in the last layer, if not what enters an output:
             with kernel no class dies as a whole.
         chi: share of the parents, in (0, 1], that must have a cluster for it to be passed on.
@@ -90,6 +89,7 @@ class Options:
     generations: int = 8
     epochs: tuple[int, ...] = (6, 2)
     environment: Literal["budget", "constant"] = "budget"
+    heredity: Literal["mean", "fittest", "newborn"] = "mean"
     output_cluster: Literal["kernel"] | None = None
     chi: float = 0.6
     manual_dir: str | None = None
@@ -147,6 +147,7 @@ def settings_of(terms: Terms, seed: int, options: Options) -> Settings:
         generations=options.generations,
         epochs=options.epochs,
         environment=options.environment,
+        heredity=options.heredity,
         output_cluster=options.output_cluster,
         clusters=terms.share,
         synapses=terms.share,

@@ -157,7 +157,7 @@ def test_what_cannot_help_is_not_tried(fastest, image, forms):
 
 
 def test_the_outcome_is_an_ordinary_function(fastest, tmp_path):
-    fastest(Form(4))
+    fastest(Form(4, 4))
     apply = partial(network, window_strides=(1, 1), padding="VALID")
     variables, x = made()
     fast = autotune(apply, variables, x).apply
