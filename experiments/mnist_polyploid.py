@@ -7,9 +7,9 @@
 A tenth of MNIST, populations of five, chi 0.6, filters as clusters. A cell is a lineage of its own:
 the surviving share R of clusters, and of synapses within them, with tagging or without, a number of
 parents, and a seed. The paper's shares are 0.5 0.55 0.6 0.65 0.7 0.75 0.8 0.85 0.9 0.95:
---shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R. A single network
-that trains as long as five costs as much: --population 1 --parents 1 --epochs 6 10. --heredity and
---output-cluster compare other choices, each with --out and --results of its own.
+--shares runs them all, and --parents 1 2 3 5 compares numbers of parents at equal R. A single
+network that trains as long as five costs as much: --population 1 --parents 1 --epochs 6 10.
+--heredity and --output-cluster compare other choices, each with --out and --results of its own.
 
 Finished cells are not run again, so an interrupted sweep goes on with the same command. One process
 a core is fastest on CPUs: start the same command once a core,
