@@ -29,7 +29,7 @@ from rich.table import Table
 from evojax.compilation import FOLDER
 from evojax.deploy.timing import speedup
 from evojax.genetics import budget, cluster_driven, synthesis
-from evojax.learning import Network, Recipe, linen
+from evojax.learning import Recipe, linen
 from evojax.learning.images import Images
 from evojax.learning.steps import Moment, steps
 from evojax.models import ResNet
@@ -112,7 +112,7 @@ def programs_of(blocks: int, training: bool) -> list[Program]:
               jax.ShapeDtypeStruct((IMAGES,), jnp.int32)),
             *2 * (jax.ShapeDtypeStruct((IMAGE[-1],), jnp.float32),),
         )  # fmt: skip
-        state = jax.eval_shape(pure.begin, Network(params, batch_stats, masks))
+        state = jax.eval_shape(pure.begin, params, batch_stats, masks)
         moment = Moment(key, jnp.int32(0), jnp.int32(1))
         epoch = partial(built, pure.epoch, state, masks, images, moment)
         found.append(Program(name, "training", epoch))

@@ -14,20 +14,25 @@ import numpy as np
 from evojax.evolution.events import EpochFinished, Event, GenerationStarted
 from evojax.evolution.offspring import Newborn, ancestor, offspring, purpose
 from evojax.evolution.task import Together
-from evojax.evolution.world import World, census_of
+from evojax.evolution.world import World
 from evojax.genetics import Draw
 from evojax.genetics.trees import stacked, taken
 from evojax.learning import Epoch, Network, NonFiniteLoss
 from evojax.learning.population import PopulationEpoch
 from evojax.learning.training import broke_down
 
+GONE = Network({}, {}, {})
+"""A network whose arrays are let go."""
+
 
 class Candidate(NamedTuple):
     """A network that may live on if its training succeeded.
 
     Attributes:
-        network: itself; not trained where its training broke down.
-        draw: as of a newborn.
+        network: itself; `GONE` where its training broke down, and once it is known that others
+            live on in its place.
+        synapses: as of a newborn.
+        draw: likewise.
         litter: likewise.
         parents: likewise.
         epochs: of its training.
@@ -36,6 +41,7 @@ class Candidate(NamedTuple):
     """
 
     network: Network
+    synapses: int
     draw: Draw | None
     litter: tuple[float, ...]
     parents: tuple[int, ...]
@@ -45,14 +51,16 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    number: int, key: jax.Array, population: Sequence[Network], world: World
+    number: int, key: jax.Array, population: list[Network], world: World
 ) -> list[Candidate]:
     """Draws and trains a generation's networks.
+
+    No network is kept longer than it is needed: parents go with their last offspring.
 
     Args:
         number: of the generation.
         key: of the generation.
-        population: possible parents, the fittest first; none for an ancestor.
+        population: possible parents, the fittest first, emptied; none for an ancestor.
         world: the rest.
 
     Raises:
@@ -80,10 +88,11 @@ def _trained(
     everyone: list[Candidate] = []
     while chunk := list(itertools.islice(born, at_once)):
         if not everyone:
-            synapses = census_of(chunk[0].network.masks, world).synapses
             left = count * epochs + settings.offspring * settings.epochs_after(number)
             world.watch(
-                GenerationStarted(number, settings.generations, count, epochs, synapses, left)
+                GenerationStarted(
+                    number, settings.generations, count, epochs, chunk[0].synapses, left
+                )
             )
         first = len(everyone)
         training = [purpose(key, "training") for key in keys[first : first + len(chunk)]]
@@ -96,7 +105,22 @@ def _trained(
             world.watch(event)
 
         everyone += train(training, chunk, epochs, on_epoch, world)
+        everyone = _of_the_living(everyone, settings.population)
+        chunk.clear()
     return everyone
+
+
+def fittest(everyone: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Those of a generation that live on, so many if as many are sound, the fittest first."""
+    sound = [one for one in everyone if one.failure is None]
+    # Stable, so that without held-out images they stay in their order.
+    return sorted(sound, key=lambda one: -(one.fitness or 0.0))[:count]
+
+
+def _of_the_living(everyone: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The same candidates, without the networks of those that others outdo already."""
+    living = {id(one) for one in fittest(everyone, count)}
+    return [one if id(one) in living else one._replace(network=GONE) for one in everyone]
 
 
 OnEpoch = Callable[[int, int, Epoch], None]
@@ -104,7 +128,7 @@ OnEpoch = Callable[[int, int, Epoch], None]
 
 
 def _alone(
-    keys: Sequence[jax.Array], born: Sequence[Newborn], epochs: int, on_epoch: OnEpoch, world: World
+    keys: Sequence[jax.Array], born: list[Newborn], epochs: int, on_epoch: OnEpoch, world: World
 ) -> list[Candidate]:
     """Trains networks one after another, by one compiled program."""
     trained = []
@@ -116,7 +140,7 @@ def _alone(
         except NonFiniteLoss as failure:
             # Its traceback would keep the training's arrays alive while its siblings train.
             failure = failure.with_traceback(None)
-            trained.append(Candidate(*newborn, [], None, failure))
+            trained.append(Candidate(*newborn._replace(network=GONE), [], None, failure))
             continue
         fitness = None if world.trial.fitness is None else world.trial.fitness(network)
         newborn = newborn._replace(network=network)
@@ -127,7 +151,7 @@ def _alone(
 def _together(
     together: Together,
     keys: Sequence[jax.Array],
-    born: Sequence[Newborn],
+    born: list[Newborn],
     epochs: int,
     on_epoch: OnEpoch,
     world: World,
@@ -143,6 +167,7 @@ def _together(
             on_epoch(index, number, epoch)
 
     networks = world.hosts.agreed_arrays(stacked([one.network for one in born]))
+    born[:] = [one._replace(network=GONE) for one in born]  # They are in the stack now.
     networks = together.train(jnp.stack(list(keys)), networks, epochs, each_on_epoch)
     nothing: list[float | None] = [None] * len(born)
     fitness = nothing if together.fitness is None else together.fitness(networks)

@@ -99,7 +99,7 @@ def _prepare(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | No
     # Fails here, before any work, if the recipe's augmentation does not fit the images.
     sample = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
-    made = trainer(model, settings.recipe)
+    made = trainer(model, settings.recipe, donate=True)
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, train, epochs, told),
         loss=lambda key, network: made.loss(key, network, train),
@@ -122,7 +122,7 @@ def _together(
     members: int,
 ) -> Together:
     """Training of as many networks at once as fit into the devices."""
-    made = population_trainer(model, settings.recipe, mesh)
+    made = population_trainer(model, settings.recipe, mesh, donate=True)
     return Together(
         at_once=members * mesh.shape["population"],
         train=lambda keys, networks, epochs, told: made.train(keys, networks, train, epochs, told)[

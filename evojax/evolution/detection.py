@@ -224,7 +224,7 @@ def _prepare(
     """Compiles, on first use, training and prediction."""
     train, holdout = _split(scenes.train, settings.held_out)
     recipe, workers = settings.recipe, service.workers
-    made = detector(model, recipe)
+    made = detector(model, recipe, donate=True)
     size = min(recipe.batch_size, len(train))
 
     def stream(

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from evojax.data import DataError, Dataset
 from evojax.evolution import checkpoints
-from evojax.evolution.candidates import Candidate, candidates
+from evojax.evolution.candidates import Candidate, candidates, fittest
 from evojax.evolution.classification import classification
 from evojax.evolution.events import (
     GenerationFinished,
@@ -95,7 +95,8 @@ def evolve(
     with hosts.together():
         config = configuration(settings, experiment, task.name) | task.config
         task.check(settings, model, mesh)
-        check_generation(model, task.shape, settings.offspring)
+        # Parents, and of their offspring those that live on so far.
+        check_generation(model, task.shape, 2 * settings.population)
         memory, about = task.memory(settings, model, mesh), task.record(settings)
         watch(RunStarted(memory, about, task.source))
         files = task.files() if hosts.leads else {}
@@ -160,7 +161,7 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             with hosts.working():
                 population, record = _generation(number, population, world)
         except (NonFiniteLoss, NothingShared) as error:
-            if not population:
+            if not lineage["generations"]:
                 raise
             status = f"stopped: {error}; generation {number - 1} is the last good one"
             lineage["broken"] = _terms(world.settings, number) | {"status": status}
@@ -260,49 +261,45 @@ def _terms(settings: Settings, number: int) -> dict[str, Any]:
 
 
 def _generation(
-    number: int, population: Sequence[Network], world: World
+    number: int, population: list[Network], world: World
 ) -> tuple[list[Network], dict[str, Any]]:
-    """A generation's networks that live on, the fittest first, and its record."""
+    """A generation's networks that live on, the fittest first, and its record.
+
+    The list of its parents is emptied, so that they are let go.
+    """
     start = time.perf_counter()
     settings = world.settings
     key = jax.random.fold_in(jax.random.key(settings.seed), number)
     everyone = candidates(number, key, population, world)
-    sound = [one for one in everyone if one.failure is None]
-    if not sound:
+    members = fittest(everyone, settings.population)
+    if not members:
         raise next(one.failure for one in reversed(everyone) if one.failure is not None)
-    # Stable, so that without held-out images they stay in their order.
-    ranked = sorted(sound, key=lambda one: -(one.fitness or 0.0))
-    members = ranked[: settings.population]
-    fittest = members[0]
+    best = members[0]
     measures = [world.trial.measure(one.network) for one in members]
     record = entry(
         number,
-        census_of(fittest.network.masks, world),
+        census_of(best.network.masks, world),
         world.layers,
-        loss=fittest.epochs[-1].loss,
-        epochs=len(fittest.epochs),
-        **{world.judged_by: fittest.fitness, **measures[0]},
-        **compacted_cost(fittest.network.masks, world),
+        loss=best.epochs[-1].loss,
+        epochs=len(best.epochs),
+        **{world.judged_by: best.fitness, **measures[0]},
+        **compacted_cost(best.network.masks, world),
     )
-    if fittest.epochs[-1].accuracy is not None:
-        record["train_accuracy"] = fittest.epochs[-1].accuracy
-    if waited := sum(epoch.waited for epoch in fittest.epochs):
+    if best.epochs[-1].accuracy is not None:
+        record["train_accuracy"] = best.epochs[-1].accuracy
+    if waited := sum(epoch.waited for epoch in best.epochs):
         record["waited_seconds"] = waited
-    if fittest.draw is not None:
-        draw = fittest.draw
+    if best.draw is not None:
+        draw = best.draw
         record |= {
             "cluster_factor": _finite(draw.cluster_factor),
             "synapse_factor": _finite(draw.synapse_factor),
             "capped": bool(draw.capped),
             "rescued": int(draw.rescued),
-            "litter": list(fittest.litter),
+            "litter": list(best.litter),
             # Those that broke down have no fitness.
             "offspring": [
-                {
-                    world.judged_by: one.fitness,
-                    "synapses": census_of(one.network.masks, world).synapses,
-                }
-                for one in everyone
+                {world.judged_by: one.fitness, "synapses": one.synapses} for one in everyone
             ],
         }
     if settings.population > 1:

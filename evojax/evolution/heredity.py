@@ -30,7 +30,7 @@ def conceive(
         masks: the offspring's.
 
     Returns:
-        The network, its pruned weights exactly 0.
+        The network, its pruned weights exactly 0; weights and running statistics are its own.
     """
     match heredity:
         case "inherit":
@@ -39,7 +39,18 @@ def conceive(
             params, batch_stats = inherited(parents, heredity)
         case _:
             params, batch_stats = model.init(key if heredity == "newborn" else ancestor_key, shape)
-    return Network(apply_masks(params, masks), batch_stats, masks)
+    return owning(params, batch_stats, masks)
+
+
+def owning(params: PyTree, batch_stats: PyTree, masks: PyTree) -> Network:
+    """The network under its masks; weights and statistics share no memory with any other's."""
+    params, batch_stats = _owned(params, batch_stats, masks)
+    return Network(params, batch_stats, masks)
+
+
+@jax.jit
+def _owned(params: PyTree, batch_stats: PyTree, masks: PyTree) -> tuple[PyTree, PyTree]:
+    return jax.tree.map(jnp.copy, (apply_masks(params, masks), batch_stats))
 
 
 @partial(jax.jit, static_argnums=1)

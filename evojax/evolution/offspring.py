@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax.evolution.heredity import conceive
+from evojax.evolution.heredity import conceive, owning
 from evojax.evolution.mates import chosen, filled, mates_of, shared_masks
 from evojax.evolution.sizing import draw_to_size
-from evojax.evolution.world import World
+from evojax.evolution.world import World, census_of
 from evojax.genetics import Draw
 from evojax.genetics.trees import path_hash, taken
 from evojax.learning import Network
@@ -24,12 +26,14 @@ class Newborn(NamedTuple):
 
     Attributes:
         network: itself.
-        draw: of its architecture; none for an ancestor.
+        synapses: how many are alive.
+        draw: how its architecture came about, without the masks; none for an ancestor.
         litter: training losses of its litter, itself included, where it was chosen from one.
         parents: their places in the population.
     """
 
     network: Network
+    synapses: int
     draw: Draw | None = None
     litter: tuple[float, ...] = ()
     parents: tuple[int, ...] = ()
@@ -38,17 +42,22 @@ class Newborn(NamedTuple):
 def ancestor(world: World) -> Newborn:
     """The first network, before its training."""
     params, batch_stats = world.model.init(_initial(world), world.shape)
-    return Newborn(Network(params, batch_stats, world.synthesis.ancestor(params)))
+    network = owning(params, batch_stats, world.synthesis.ancestor(params))
+    return Newborn(network, census_of(network.masks, world).synapses)
 
 
 def offspring(
-    number: int, keys: Sequence[jax.Array], population: Sequence[Network], world: World
+    number: int, keys: Sequence[jax.Array], population: list[Network], world: World
 ) -> Iterator[Newborn]:
-    """A generation's offspring before their training, each made when it is asked for."""
-    settings = world.settings
+    """A generation's offspring before their training, each made when it is asked for.
+
+    Parents are let go with their last offspring: the list of them is empty from now on.
+    """
+    settings, count = world.settings, len(population)
     size = settings.size_of(number)
     fronted = [world.front(network) for network in population]
     everyone = filled(fronted, settings) if settings.population > 1 else fronted[0]
+    population.clear()
     mates = [mates_of(purpose(key, "mates"), settings) for key in keys]
     passed: dict[tuple[int, ...], float | None] = {}
     for each in dict.fromkeys(mates):
@@ -57,10 +66,17 @@ def offspring(
     # Those of a population are drawn at once, but where each of them is a search of its own.
     together = settings.population > 1 and settings.litter == 1 and size is None
     draws = _drawn_together(keys, mates, everyone, world) if together else [None] * len(keys)
-    for key, each, draw in zip(keys, mates, draws, strict=True):
-        parents = chosen(everyone, each, settings)
-        places = tuple(index % len(population) for index in each)
-        yield _newborn(number, key, parents, passed[each], draw, world)._replace(parents=places)
+    return _in_turn(
+        deque(
+            partial(_newborn, number, key, everyone, each, count, passed[each], draw, world)
+            for key, each, draw in zip(keys, mates, draws, strict=True)
+        )
+    )
+
+
+def _in_turn(waiting: deque[Callable[[], Newborn]]) -> Iterator[Newborn]:
+    while waiting:
+        yield waiting.popleft()()  # Bound to no name, which would keep the parents.
 
 
 def _drawn_together(
@@ -75,7 +91,9 @@ def _drawn_together(
 def _newborn(
     number: int,
     key: jax.Array,
-    parents: Network,
+    everyone: Network,
+    mates: Sequence[int],
+    count: int,
     passed: float | None,
     draw: Draw | None,
     world: World,
@@ -85,15 +103,22 @@ def _newborn(
     Args:
         number: of the generation.
         key: of this network alone.
-        parents: stacked where there are several.
+        everyone: all possible parents, stacked where a population may be several.
+        mates: the places of its parents in the population.
+        count: how many networks the population really has.
         passed: the architectural efficiency of what they pass on, where a size is asked for.
         draw: of its architecture, where it was drawn already.
         world: the rest.
     """
     settings = world.settings
+    parents = chosen(everyone, mates, settings)
     heredity = settings.heredity
     if settings.parents == 1 and heredity in ("mean", "fittest"):
         heredity = "inherit"
+    conceived = partial(
+        conceive, purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
+        parents,
+    )  # fmt: skip
     losses: list[float] = []
     share = None
     # A ranking would draw the same one again and again.
@@ -108,17 +133,16 @@ def _newborn(
             )
         else:
             masks = _swept(draw, parents, world)
-        network = conceive(
-            purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
-            parents, masks,
-        )  # fmt: skip
-        if size == 1:
-            return Newborn(network, draw)
-        loss = world.trial.loss(purpose(key, "litter"), network)
-        losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
-        if losses[-1] < min(losses[:-1], default=np.inf):
-            born = network, draw
-    return Newborn(*born, tuple(losses))
+        draw = draw._replace(masks=None)
+        if size > 1:
+            loss = world.trial.loss(purpose(key, "litter"), conceived(masks))
+            losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
+        if size == 1 or losses[-1] < min(losses[:-1], default=np.inf):
+            born = masks, draw
+    masks, draw = born
+    synapses = census_of(masks, world).synapses
+    places = tuple(index % count for index in mates)
+    return Newborn(conceived(masks), synapses, draw, tuple(losses), places)
 
 
 def _drawn(

@@ -29,7 +29,8 @@ class Together(NamedTuple):
     Attributes:
         at_once: how many of them.
         train: ``(keys, networks, epochs, on_epoch) -> networks``, stacked on the first axis of
-            every array; on_epoch is told an epoch's number and its `PopulationEpoch`.
+            every array; on_epoch is told an epoch's number and its `PopulationEpoch`. The memory of
+            the networks that are given is taken, but for their masks'.
         fitness: ``(networks) -> fitness`` of each, as `Trial.fitness`.
     """
 
@@ -42,7 +43,8 @@ class Trial(NamedTuple):
     """A task with all its functions compiled and its data at hand.
 
     Attributes:
-        train: ``(key, network, epochs, on_epoch) -> (network, epochs)``; raises `NonFiniteLoss`.
+        train: ``(key, network, epochs, on_epoch) -> (network, epochs)``; raises `NonFiniteLoss`. It
+            may take the memory of the network that it is given, but for its masks'.
         loss: ``(key, network) -> loss``, the mean training loss of a random sample.
         fitness: ``(network) -> fitness`` in [0, 1] on what is held out of the training data; none
             where nothing is.

@@ -71,11 +71,16 @@ class Detector(NamedTuple):
     predict: Callable[[Network, np.ndarray], np.ndarray]
 
 
-def detector(model: Model, recipe: Recipe) -> Detector:
+def detector(model: Model, recipe: Recipe, donate: bool = False) -> Detector:
     """Compiles, on first use, a detector's training step and its prediction.
 
     It is taught `evojax.detection.targets` by `evojax.detection.losses`. Steps are dispatched one
     by one: each takes a hundred times as long as that.
+
+    Args:
+        model: the model.
+        recipe: how it is trained.
+        donate: whether training takes the memory of the network that it is given (`trainer`).
     """
     tx = optimizer(recipe)
     forward = computing(model, recipe)
@@ -104,7 +109,8 @@ def detector(model: Model, recipe: Recipe) -> Detector:
     def predictions(network: Network, images: jax.Array) -> jax.Array:
         return forward(network.params, network.batch_stats, centred(images), False)[0]
 
-    begun, mean = jax.jit(partial(begin, tx)), jax.jit(mean_loss)
+    begun = jax.jit(partial(begin, tx), donate_argnums=(0, 1) if donate else ())
+    mean = jax.jit(mean_loss)
 
     def train(
         key: jax.Array,
@@ -130,7 +136,7 @@ def detector(model: Model, recipe: Recipe) -> Detector:
                 raise broke_down(number + 1, epochs, recipe)
             return state, Epoch(loss, None, 0.0, waited)
 
-        state, history = in_epochs(trained, begun(network), epochs, on_epoch)
+        state, history = in_epochs(trained, begun(*network), epochs, on_epoch)
         return Network(state.params, state.batch_stats, network.masks), history
 
     def loss(network: Network, batches: Iterable[Batch]) -> float:

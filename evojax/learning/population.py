@@ -61,7 +61,11 @@ def population_mesh(population: int, data: int = 1) -> Mesh:
 
 
 def population_trainer(
-    model: Model, recipe: Recipe, mesh: Mesh | None = None, together: Together = "map"
+    model: Model,
+    recipe: Recipe,
+    mesh: Mesh | None = None,
+    together: Together = "map",
+    donate: bool = False,
 ) -> PopulationTrainer:
     """Compiles, on first use, a population's epoch and its evaluation.
 
@@ -74,6 +78,7 @@ def population_trainer(
         together: how the members of one device train: ``"map"`` in turns, within one program, to
             the bits of `trainer`, on however many devices; or ``"vmap"``, every operation for all
             of them at once. Batches that are split, too, add up in another order.
+        donate: whether training takes the memory of the networks that it is given (`trainer`).
     """
     mesh = population_mesh(1) if mesh is None else mesh
     pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
@@ -85,8 +90,16 @@ def population_trainer(
     ) -> tuple[State, jax.Array, jax.Array]:
         return pure.epoch(state, masks, images, Moment(key, done, of))
 
-    begin, right = jax.jit(for_all(pure.begin, 0)), jax.jit(for_all(pure.right, 1))
-    epoch = jax.jit(for_all(one_epoch, 3), donate_argnums=0)
+    begin = jax.jit(for_all(pure.begin, 0), donate_argnums=(0, 1) if donate else ())
+    right = jax.jit(for_all(pure.right, 1))
+    epoch = jax.jit(for_all(one_epoch, 3, state=True), donate_argnums=0)
+
+    def started(networks: Network) -> tuple[State, PyTree]:
+        there = spread(networks)
+        state = begin(*there)
+        for leaf in jax.tree.leaves(networks[:2]) if donate else ():
+            leaf.delete()  # On several devices only copies of them were donated.
+        return state, there.masks
 
     def train(
         keys: jax.Array,
@@ -96,7 +109,8 @@ def population_trainer(
         on_epoch: Callable[[int, PopulationEpoch], None] = lambda number, epoch: None,
     ) -> tuple[Network, list[PopulationEpoch]]:
         members = len(keys)
-        keys, masks, images = spread(keys), spread(networks.masks), placed(images, SAME)
+        keys, images = spread(keys), placed(images, SAME)
+        state, masks = started(networks)
 
         def trained(state: State, number: int) -> tuple[State, PopulationEpoch]:
             done, of = placed((np.int32(number), np.int32(epochs)), SAME)
@@ -104,11 +118,11 @@ def population_trainer(
             losses, accuracies = (np.array(fetched(each)[:members]) for each in shown)
             return state, PopulationEpoch(losses, accuracies, 0.0)
 
-        state, history = in_epochs(trained, begin(spread(networks)), epochs, on_epoch)
+        state, history = in_epochs(trained, state, epochs, on_epoch)
         whole = Network(state.params, state.batch_stats, masks)
-        if not mesh.is_multi_process:
-            return jax.tree.map(lambda leaf: leaf[:members], whole), history
-        return jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), whole), history
+        if mesh.is_multi_process:
+            whole = jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)), whole)
+        return (whole if _members(whole) == members else _first(whole, members)), history
 
     def evaluate(networks: Network, images: Images) -> np.ndarray:
         counts = fetched(right(spread(networks), placed(images, SAME)))
@@ -118,14 +132,28 @@ def population_trainer(
 
 
 def _for_all(
-    mesh: Mesh, together: Together, function: Callable[..., PyTree], shared: int
+    mesh: Mesh,
+    together: Together,
+    function: Callable[..., PyTree],
+    shared: int,
+    state: bool = False,
 ) -> Callable[..., PyTree]:
-    """One member's function for all members; its last arguments, so many, are shared by them."""
+    """One member's function for all members.
+
+    Args:
+        mesh: of devices.
+        together: see `population_trainer`.
+        function: of one member; its last arguments, so many, are shared by all members.
+        shared: how many.
+        state: whether it returns its first argument, changed, before anything else.
+    """
 
     def here(*args: PyTree) -> PyTree:
         own, common = args[: len(args) - shared], args[len(args) - shared :]
         if together == "vmap":
             return jax.vmap(lambda *mine: function(*mine, *common))(*own)
+        if state:
+            return _in_place(lambda *mine: function(*mine, *common), *own)
         return jax.lax.map(lambda mine: function(*mine, *common), own)
 
     def everywhere(*args: PyTree) -> PyTree:
@@ -136,6 +164,22 @@ def _for_all(
         )(*args)  # fmt: skip
 
     return everywhere
+
+
+def _in_place(function: Callable[..., tuple], states: PyTree, *own: PyTree) -> tuple:
+    """`jax.lax.map` of ``(state, *own) -> (state, *shown)``, in the memory of the states."""
+
+    def turn(states: PyTree, inputs: tuple) -> tuple[PyTree, list[jax.Array]]:
+        index, *mine = inputs
+        state = jax.tree.map(
+            partial(jax.lax.dynamic_index_in_dim, index=index, keepdims=False), states
+        )
+        state, *shown = function(state, *mine)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
+        return jax.tree.map(put, states, state), shown
+
+    states, shown = jax.lax.scan(turn, states, (jnp.arange(_members(states)), *own))
+    return (states, *shown)
 
 
 def _spread(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -171,6 +215,11 @@ def _placed(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
 
 def _split(images: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(images, PartitionSpec("data"))
+
+
+@partial(jax.jit, static_argnums=1)
+def _first(tree: PyTree, members: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[:members], tree)
 
 
 def _members(tree: PyTree) -> int:

@@ -56,14 +56,15 @@ class Steps(NamedTuple):
     """A model's training as pure functions, for `jax.jit`, `jax.vmap` and `jax.lax.map`.
 
     Attributes:
-        begin: ``(network) -> state``, in memory of its own, with a fresh optimizer.
+        begin: ``(params, batch_stats, masks) -> state``, in memory of its own, or that of weights
+            and running statistics where these are donated, with a fresh optimizer.
         epoch: ``(state, masks, images, moment) -> (state, loss, accuracy)``: means over the epoch's
             training images; a loss of NaN where a parameter became infinite or not a number.
         right: ``(network, images) -> int32``, how many are classified right.
         loss: ``(key, network, images) -> float32``, the mean training loss of a random sample.
     """
 
-    begin: Callable[[Network], State]
+    begin: Callable[[PyTree, PyTree, PyTree], State]
     epoch: Callable[[State, PyTree, Images, Moment], tuple[State, jax.Array, jax.Array]]
     right: Callable[[Network, Images], jax.Array]
     loss: Callable[[jax.Array, Network, Images], jax.Array]
@@ -186,11 +187,13 @@ def computing(model: Model, recipe: Recipe) -> Forward:
     return forward
 
 
-def begin(tx: optax.GradientTransformation, network: Network) -> State:
-    """What a training starts from: copies, for it takes its arguments' memory."""
-    params = jax.tree.map(jnp.copy, apply_masks(network.params, network.masks))
-    batch_stats = jax.tree.map(jnp.copy, network.batch_stats)
-    masked = optax.chain(tx, freeze_pruned(network.masks))
+def begin(
+    tx: optax.GradientTransformation, params: PyTree, batch_stats: PyTree, masks: PyTree
+) -> State:
+    """What a training starts from: copies, for an epoch takes its state's memory."""
+    params = jax.tree.map(jnp.copy, apply_masks(params, masks))
+    batch_stats = jax.tree.map(jnp.copy, batch_stats)
+    masked = optax.chain(tx, freeze_pruned(masks))
     return State(params, batch_stats, masked.init(params))
 
 

@@ -71,14 +71,22 @@ class Trainer(NamedTuple):
     loss: Callable[[jax.Array, Network, Images], float]
 
 
-def trainer(model: Model, recipe: Recipe) -> Trainer:
+def trainer(model: Model, recipe: Recipe, donate: bool = False) -> Trainer:
     """Compiles, on first use, a model's epoch and its evaluation.
 
     One compiled epoch serves every generation and every length of training: masks, keys and
     progress are arguments.
+
+    Args:
+        model: the model.
+        recipe: how it is trained.
+        donate: whether training takes the memory of the network that it is given, whose weights and
+            running statistics cannot be read any more then (its masks can). By default they stay,
+            and training works on a copy.
     """
     pure = steps(model, recipe)
-    begin, epoch = jax.jit(pure.begin), jax.jit(pure.epoch, donate_argnums=0)
+    begin = jax.jit(pure.begin, donate_argnums=(0, 1) if donate else ())
+    epoch = jax.jit(pure.epoch, donate_argnums=0)
     right, sampled_loss = jax.jit(pure.right), jax.jit(pure.loss)
 
     def train(
@@ -96,7 +104,7 @@ def trainer(model: Model, recipe: Recipe) -> Trainer:
                 raise broke_down(number + 1, epochs, recipe)
             return state, Epoch(loss, accuracy, 0.0)
 
-        state, history = in_epochs(trained, begin(network), epochs, on_epoch)
+        state, history = in_epochs(trained, begin(*network), epochs, on_epoch)
         return Network(state.params, state.batch_stats, network.masks), history
 
     def evaluate(network: Network, images: Images) -> float:

@@ -44,8 +44,8 @@ def test_only_as_many_at_once_as_fit(all_mate, tiny, dataset, tmp_path, monkeypa
 
 
 def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypatch):
-    def breaking(*args):
-        kit = population_trainer(*args)
+    def breaking(*args, **options):
+        kit = population_trainer(*args, **options)
 
         def train(keys, networks, images, epochs, on_epoch):
             def broken(number, epoch):

@@ -286,8 +286,8 @@ def test_the_fittest_of_three_on_held_out_images_lives_on(dense, dataset, tmp_pa
 def test_an_offspring_that_breaks_down_leaves_the_field_to_its_siblings(
     dense, dataset, tmp_path, monkeypatch
 ):
-    def frail(model, recipe):
-        kit, calls = trainer(model, recipe), []
+    def frail(model, recipe, **options):
+        kit, calls = trainer(model, recipe, **options), []
 
         def train(*args):
             calls.append(args)

@@ -22,8 +22,8 @@ def judged(monkeypatch):
     """Every network whose loss a run asks for, with the loss."""
     seen = []
 
-    def watching(model, recipe):
-        made = trainer(model, recipe)
+    def watching(model, recipe, **options):
+        made = trainer(model, recipe, **options)
 
         def loss(key, network, images):
             seen.append((network, made.loss(key, network, images)))
@@ -57,8 +57,12 @@ def test_its_first_is_the_offspring_of_a_litter_of_one(tiny, dataset, tmp_path, 
 
 def test_a_loss_that_is_not_finite_is_never_the_lowest(tiny, dataset, tmp_path, monkeypatch):
     losses = iter([np.nan, 3.0, np.inf, 2.0, -np.inf] * 2)
-    made = lambda *_: trainer(*_)._replace(loss=lambda *_: next(losses))  # noqa: E731
-    monkeypatch.setattr(classification, "trainer", made)
+
+    def judged(model, recipe, **options):
+        made = trainer(model, recipe, **options)
+        return made._replace(loss=lambda *_: next(losses))
+
+    monkeypatch.setattr(classification, "trainer", judged)
     lineage = evolve(SETTINGS, tiny, dataset, tmp_path / "run")
     largest = float(np.finfo(np.float32).max)
     assert lineage["generations"][1]["litter"] == [largest, 3.0, largest, 2.0, largest]

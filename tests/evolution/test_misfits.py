@@ -78,8 +78,8 @@ def test_what_broke_down_is_trained_again_only_on_other_terms(dataset, tmp_path)
 
 
 def test_a_run_goes_on_once_its_training_holds(dense, dataset, tmp_path, monkeypatch):
-    def frail(model, recipe):
-        kit = trainer(model, recipe)
+    def frail(model, recipe, **options):
+        kit = trainer(model, recipe, **options)
 
         def train(key, network, images, epochs, on_epoch):
             if epochs == 1:

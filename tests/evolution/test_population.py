@@ -191,8 +191,8 @@ def test_one_parent_in_a_population_is_asexual(tiny, dataset, tmp_path):
 
 
 def test_where_trainings_break_down_the_fittest_stand_in(tiny, dataset, tmp_path, monkeypatch):
-    def frail(model, recipe):
-        kit, calls = trainer(model, recipe), []
+    def frail(model, recipe, **options):
+        kit, calls = trainer(model, recipe, **options), []
 
         def train(*args):
             calls.append(args)

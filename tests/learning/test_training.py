@@ -340,7 +340,7 @@ def test_types_are_never_mixed_silently(dense, images, optimizer):
     pure, network = steps_module.steps(dense, recipe), a_network(dense, 0.5)
     moment = steps_module.Moment(KEY, jnp.int32(0), jnp.int32(2))
     with jax.numpy_dtype_promotion("strict"):
-        state = jax.eval_shape(pure.begin, network)
+        state = jax.eval_shape(pure.begin, *network)
         after, loss, accuracy = jax.eval_shape(pure.epoch, state, network.masks, images, moment)
         assert after == state and loss.dtype == accuracy.dtype == jnp.float32
         assert jax.eval_shape(pure.loss, KEY, network, images).dtype == jnp.float32
