@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -186,6 +187,21 @@ def compilations() -> Callable[[], AbstractContextManager[Callable[[], int]]]:
         jax.jit(lambda x: x + 1)(0.0)
         assert count() > 0, "this version of JAX names its compilations otherwise"
     return counting
+
+
+@pytest.fixture
+def live() -> Callable[[], int]:
+    """``live()`` is how many bytes on the device hold arrays that came since the test began."""
+    gc.collect()
+    before = jax.live_arrays()  # Kept, or others would come under their numbers.
+    known = {id(array) for array in before}
+
+    def counted(before: list[jax.Array] = before) -> int:
+        new = (array for array in jax.live_arrays() if id(array) not in known)
+        # Some share a buffer.
+        return sum({array.unsafe_buffer_pointer(): array.nbytes for array in new}.values())
+
+    return counted
 
 
 LENET = {"conv1": 832, "conv2": 25632, "conv3": 51264, "dense1": 65600, "dense2": 650}

@@ -316,7 +316,7 @@ def _needs(event: RunStarted) -> str:
     memory = event.memory
     return (
         f"{text.count(memory.parameters)} parameters; training takes about "
-        f"{text.size(memory.total)} of memory on the device ({text.size(memory.state)} for the "
+        f"{text.size(memory.total)} of memory on the device ({text.size(memory.network)} for the "
         f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
         "images" + (f"; {memory.members} networks at once on each)" if memory.members > 1 else ")")
     )

@@ -34,7 +34,7 @@ def test_one_program_makes_the_lineage_of_one_network_after_another(normalised, 
 def test_only_as_many_at_once_as_fit(all_mate, tiny, dataset, tmp_path, monkeypatch):
     events, memory = [], classification.classification(dataset).memory(SETTINGS, tiny)
     assert memory.members == 1
-    two = memory.images + 2 * (memory.state + memory.activations) + 1
+    two = memory._replace(members=2).total + 1
     monkeypatch.setattr(classification, "available", lambda: two)
     limited = evolve(
         SETTINGS, tiny, dataset, tmp_path / "limited", watch=events.append, mesh=population_mesh(1)

@@ -14,11 +14,15 @@ DENSE = 64 * 16 + 16 + 16 * 4 + 4
 def test_state_and_images(dense, optimizer, moments):
     found = training_memory(dense, Recipe(optimizer=optimizer, batch_size=16), SHAPE, 64)
     assert found.parameters == DENSE
-    # Weights, gradients and moments of four bytes, a mask of one, Adam's count of steps.
+    # Weights and moments of four bytes, a mask of one, Adam's count of steps.
     steps = 4 if optimizer == "adamw" else 0
-    assert found.state == (2 + moments) * 4 * DENSE + DENSE + steps
+    assert found.state == (1 + moments) * 4 * DENSE + DENSE + steps
+    assert found.gradients == 4 * DENSE
+    # The images, which are the largest array, what the hidden layer gives and where it is positive.
+    assert found.activations == 16 * (4 * 64 + 5 * 16) + 2 * 16 * 4 * 64
     assert found.images == 64 * (64 + 4)
-    assert found.total == found.state + found.activations + found.images
+    assert found.network == found.state + found.gradients
+    assert found.total == found.network + found.activations + found.images
 
 
 def test_activations_grow_with_the_batch_and_shrink_with_the_type(tiny):
@@ -40,8 +44,9 @@ def test_it_is_told_before_anything_is_allocated(tiny, dataset, tmp_path, monkey
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
     # 372 parameters of four bytes with a mask of one; each could be trained by itself.
     monkeypatch.setattr(memory, "available", lambda: 50_000)
-    with pytest.raises(ValueError, match="of 100 networks takes 0.0 GB; .* Train fewer"):
-        evolve(Settings(offspring=100), tiny, dataset, tmp_path / "run", watch=events.append)
+    many = Settings(population=50, offspring=50)
+    with pytest.raises(ValueError, match="100 networks, .* take 0.0 GB; .* Let fewer live"):
+        evolve(many, tiny, dataset, tmp_path / "run", watch=events.append)
     monkeypatch.setattr(memory, "available", lambda: None)
     with pytest.raises(pytest.fail.Exception, match="allocated"):
         evolve(Settings(), tiny, dataset, tmp_path / "run", watch=events.append)
@@ -61,9 +66,10 @@ def test_the_cpu_has_memory():
 
 
 def test_as_many_at_once_as_fit():
-    of_each = memory.Memory(parameters=1, state=60, activations=40, images=500)
+    of_each = memory.Memory(parameters=1, state=60, gradients=20, activations=40, images=500)
     assert of_each.fitting(None, 7).members == 7
-    assert of_each.fitting(850, 7).members == 3
+    # Three states and that of the one whose turn it is.
+    assert of_each.fitting(800, 7).total == 4 * 60 + 20 + 40 + 500
+    assert of_each.fitting(799, 7).members == 2
     assert of_each.fitting(5_000, 7).members == 7
     assert of_each.fitting(100, 7).members == 1  # Whether it fits at all is asked elsewhere.
-    assert of_each.fitting(850, 7).total == 3 * 100 + 500

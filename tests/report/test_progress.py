@@ -95,7 +95,7 @@ def test_the_data_and_their_place_are_told_first() -> None:
     data = {"name": "mnist", "train": 54000, "holdout": 6000, "test": 10000}
     for out in (io.StringIO(), Terminal()):
         with progress(out) as watch:
-            watch(RunStarted(Memory(5, 1, 1, 1), data, "/data/mnist/3.0.1"))
+            watch(RunStarted(Memory(5, 1, 0, 1, 1), data, "/data/mnist/3.0.1"))
         told = (
             "mnist: 54,000 training images, 6,000 held out, 10,000 test images, "
             "from /data/mnist/3.0.1"
