@@ -19,12 +19,17 @@ from evojax.learning.masking import density
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, optimizer
 from evojax.learning.steps import State, begin, computing, descend, mean_loss
+from evojax.learning.structure import Forward
 from evojax.learning.training import Epoch, broke_down, in_epochs
 
 PyTree = Any
 
 GREY = 127.0
 """What is subtracted from pixels, as in DetectNet (detectnet_network.prototxt)."""
+
+
+Step = Callable[[State, PyTree, tuple, jax.Array], tuple[State, jax.Array]]
+"""``(state, masks, batch, progress) -> (state, loss)``; a batch is images, boxes and counts."""
 
 
 class Batch(Protocol):
@@ -82,28 +87,12 @@ def detector(model: Model, recipe: Recipe, donate: bool = False) -> Detector:
         recipe: how it is trained.
         donate: whether training takes the memory of the network that it is given (`trainer`).
     """
-    tx = optimizer(recipe)
-    forward = computing(model, recipe)
-
-    def loss_of(
-        params: PyTree, batch_stats: PyTree, images: jax.Array, boxes: jax.Array, counts: jax.Array
-    ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-        height, width = images.shape[1:3]
-        taught = jax.vmap(lambda b, n: targets(b, n, height, width))(boxes, counts)
-        predictions, batch_stats = forward(params, batch_stats, centred(images), True)
-        both = losses(predictions, taught)
-        return both.total, (batch_stats, both.coverage)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(
-        state: State, masks: PyTree, batch: tuple, progress: jax.Array
-    ) -> tuple[State, jax.Array]:
-        state, loss, _ = descend(tx, loss_of, state, masks, batch, progress, density(masks))
-        return state, loss
+    tx, forward = optimizer(recipe), computing(model, recipe)
+    step = jax.jit(step_of(model, recipe), donate_argnums=0)
 
     @jax.jit
     def batch_loss(network: Network, batch: tuple) -> jax.Array:
-        return loss_of(network.params, network.batch_stats, *batch)[0]
+        return _loss(forward, network.params, network.batch_stats, *batch)[0]
 
     @jax.jit
     def predictions(network: Network, images: jax.Array) -> jax.Array:
@@ -146,6 +135,35 @@ def detector(model: Model, recipe: Recipe, donate: bool = False) -> Detector:
         return np.asarray(predictions(network, jnp.asarray(images)))
 
     return Detector(train, loss, predict)
+
+
+def step_of(model: Model, recipe: Recipe) -> Step:
+    """One step of a detector's training, as a pure function."""
+    tx, loss_of = optimizer(recipe), partial(_loss, computing(model, recipe))
+
+    def step(
+        state: State, masks: PyTree, batch: tuple, progress: jax.Array
+    ) -> tuple[State, jax.Array]:
+        state, loss, _ = descend(tx, loss_of, state, masks, batch, progress, density(masks))
+        return state, loss
+
+    return step
+
+
+def _loss(
+    forward: Forward,
+    params: PyTree,
+    batch_stats: PyTree,
+    images: jax.Array,
+    boxes: jax.Array,
+    counts: jax.Array,
+) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+    """A batch's loss; the running statistics after it, and the coverage's part of it."""
+    height, width = images.shape[1:3]
+    taught = jax.vmap(lambda b, n: targets(b, n, height, width))(boxes, counts)
+    predictions, batch_stats = forward(params, batch_stats, centred(images), True)
+    both = losses(predictions, taught)
+    return both.total, (batch_stats, both.coverage)
 
 
 def centred(images: jax.Array) -> jax.Array:

@@ -40,6 +40,20 @@ class PopulationTrainer(NamedTuple):
     evaluate: Callable[[Network, Images], np.ndarray]
 
 
+class PopulationSteps(NamedTuple):
+    """A population's training as pure functions, as `Steps` of one network.
+
+    Attributes:
+        begin: ``(params, batch_stats, masks) -> states``.
+        epoch: ``(states, masks, keys, images, done, epochs) -> (states, losses, accuracies)``.
+        right: ``(networks, images) -> int32 (N,)``.
+    """
+
+    begin: Callable[..., PyTree]
+    epoch: Callable[..., PyTree]
+    right: Callable[..., PyTree]
+
+
 def population_mesh(population: int, data: int = 1) -> Mesh:
     """Devices of all processes as a mesh: members side by side, each member's batches split.
 
@@ -81,18 +95,11 @@ def population_trainer(
         donate: whether training takes the memory of the networks that it is given (`trainer`).
     """
     mesh = population_mesh(1) if mesh is None else mesh
-    pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
-    for_all = partial(_for_all, mesh, together)
+    pure = population_steps(model, recipe, mesh, together)
     placed, spread = partial(_placed_tree, mesh), partial(_spread, mesh)
 
-    def one_epoch(
-        state: State, masks: PyTree, key: jax.Array, images: Images, done: jax.Array, of: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
-        return pure.epoch(state, masks, images, Moment(key, done, of))
-
-    begin = jax.jit(for_all(pure.begin, 0), donate_argnums=(0, 1) if donate else ())
-    right = jax.jit(for_all(pure.right, 1))
-    epoch = jax.jit(for_all(one_epoch, 3, state=True), donate_argnums=0)
+    begin = jax.jit(pure.begin, donate_argnums=(0, 1) if donate else ())
+    epoch, right = jax.jit(pure.epoch, donate_argnums=0), jax.jit(pure.right)
 
     def started(networks: Network) -> tuple[State, PyTree]:
         there = spread(networks)
@@ -129,6 +136,23 @@ def population_trainer(
         return counts[: _members(networks)] / images.labels.shape[0]
 
     return PopulationTrainer(train, evaluate)
+
+
+def population_steps(
+    model: Model, recipe: Recipe, mesh: Mesh, together: Together = "map"
+) -> PopulationSteps:
+    """The functions that train a population; arguments as of `population_trainer`."""
+    pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
+    for_all = partial(_for_all, mesh, together)
+
+    def one_epoch(
+        state: State, masks: PyTree, key: jax.Array, images: Images, done: jax.Array, of: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        return pure.epoch(state, masks, images, Moment(key, done, of))
+
+    return PopulationSteps(
+        for_all(pure.begin, 0), for_all(one_epoch, 3, state=True), for_all(pure.right, 1)
+    )
 
 
 def _for_all(
