@@ -25,6 +25,9 @@ FEW = 400
 """Bytes of keys, numbers of epochs and losses: less than a mask."""
 
 
+LAYERS = nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(64), nn.relu, nn.Dense(4)])
+
+
 class Grid(nn.Module):
     """A detector of one layer, 3,845 parameters."""
 
@@ -43,26 +46,26 @@ def fresh(model, shape, members=None):
     return jax.tree.map(lambda leaf: jnp.stack(members * [leaf]), network)
 
 
-def alone(module, dataset, donate):
+def alone(dataset, donate):
     """A training of a network to start, the bytes of its state, and of its images."""
-    model, images, shape = linen(module), on_device(*dataset.train), (8, 8, 1)
+    model, images, shape = linen(LAYERS), on_device(*dataset.train), (8, 8, 1)
     memory = training_memory(model, RECIPE, shape, 64)
     train = trainer(model, RECIPE, donate=donate).train
     return train, (jax.random.key(1), fresh(model, shape), images), memory.state, memory.images
 
 
-def together(module, dataset, donate):
+def together(dataset, donate):
     """The same of three networks."""
-    model, images, shape = linen(module), on_device(*dataset.train), (8, 8, 1)
+    model, images, shape = linen(LAYERS), on_device(*dataset.train), (8, 8, 1)
     memory = training_memory(model, RECIPE, shape, 64)
     train = population_trainer(model, RECIPE, donate=donate).train
     keys = jax.random.split(jax.random.key(1), 3)
     return train, (keys, fresh(model, shape, 3), images), 3 * memory.state, memory.images
 
 
-def detecting(module, dataset, donate):
+def detecting(dataset, donate):
     """The same of a detector, whose images do not stay on the device."""
-    del module, dataset
+    del dataset
     model, shape = linen(Grid()), (32, 32, 3)
 
     batch = Batch(
@@ -90,8 +93,7 @@ def test_an_epoch_works_in_its_states_memory(live, dataset, monkeypatch, way, do
 
     for module in (training, population, detector):
         monkeypatch.setattr(module, "in_epochs", watched)
-    module = nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(64), nn.relu, nn.Dense(4)])
-    train, (key, network, images), state, others = way(module, dataset, donate)
+    train, (key, network, images), state, others = way(dataset, donate)
     weights = jax.tree.leaves(network[:2])
     kept = 0 if donate else sum(leaf.nbytes for leaf in weights)
     trained, _ = train(key, network, images, 3)
@@ -99,3 +101,18 @@ def test_an_epoch_works_in_its_states_memory(live, dataset, monkeypatch, way, do
     assert all(0 <= each - state - others - kept < FEW for each in held)
     assert all(leaf.is_deleted() == donate for leaf in weights)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((network.masks, trained)))
+
+
+def test_a_larger_population_takes_no_more_than_its_states(dataset):
+    model, images = linen(LAYERS), on_device(*dataset.train)
+    pure = population.population_steps(model, RECIPE, population.population_mesh(1))
+    found = []
+    for members in (4, 8):
+        network = fresh(model, (8, 8, 1), members)
+        keys, number = jax.random.split(jax.random.key(1), members), np.int32(1)
+        args = (jax.jit(pure.begin)(*network), network.masks, keys, images, number, number)
+        compiled = jax.jit(pure.epoch, donate_argnums=0).lower(*args).compile()
+        found.append(compiled.memory_analysis())
+    four, eight = (each.temp_size_in_bytes for each in found)
+    assert eight - four < found[0].alias_size_in_bytes / 4  # Less than a member's.
+    assert found[1].output_size_in_bytes - found[1].alias_size_in_bytes < FEW
