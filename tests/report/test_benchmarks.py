@@ -17,7 +17,7 @@ CONTENT = {
 def page(tmp_path):
     (tmp_path / "results" / "benchmarks").mkdir(parents=True)
     path = tmp_path / "README.md"
-    path.write_text("before\n<!-- benchmark: training -->\nold\n<!-- end -->\nafter\n")
+    path.write_text("before\n<!-- benchmark: benchmarks/training -->\nold\n<!-- end -->\nafter\n")
     return path
 
 
@@ -25,7 +25,7 @@ def test_the_table_is_the_benchmarks_own(page):
     (page.parent / "results/benchmarks/training.json").write_text(json.dumps(CONTENT))
     assert readme.main([str(page)]) == 0
     assert page.read_text() == (
-        "before\n<!-- benchmark: training -->\n"
+        "before\n<!-- benchmark: benchmarks/training -->\n"
         "| what | speed |\n| --- | ---: |\n| dense | 1.00 |\n| masked | 0.98 |\n\n"
         "`python benchmarks/training.py` (jax 0.10.2, cpu, 2 cores)\n"
         "<!-- end -->\nafter\n"
