@@ -186,7 +186,7 @@ def _fastest(convolution: Convolution, eqn: Eqn, turns: int, seconds: float) -> 
         Form(tile, multiple)
         for multiple in MULTIPLES
         for tile in TILES
-        if tile <= row and (multiple == 1 or channels % multiple)
+        if tile <= max(row, 1) and (multiple == 1 or channels % multiple)
     ]
     if forms == [PLAIN]:
         return Choice(convolution, PLAIN, 1.0)

@@ -146,6 +146,7 @@ def test_what_has_no_other_form_stays(fastest, apply):
         ((7, 7, 5), [PLAIN, Form(2), Form(1, 4), Form(2, 4)]),
         ((5, 5, 5), [PLAIN, Form(1, 4)]),
         ((5, 5, 4), []),  # Nothing but the plain form: there is nothing to measure.
+        ((4, 4, 4), []),  # Nor where the window is larger than the image.
     ],
 )
 def test_what_cannot_help_is_not_tried(fastest, image, forms):
