@@ -149,7 +149,7 @@ def _alive(var: Var, mask: Any) -> np.ndarray:  # noqa: ANN401
 
 def _parameters(weights: Mapping[Var, Weight], variables: PyTree) -> list[Weight]:
     inner = isinstance(variables, Mapping) and "params" in variables
-    return [w for w in weights.values() if not inner or w.path.startswith("params")]
+    return [w for w in weights.values() if not inner or f"{w.path}/".startswith("params/")]
 
 
 def _itemsize(atom: Any) -> int:  # noqa: ANN401 (Var, whose type has no dtype)

@@ -124,6 +124,14 @@ def test_batch_statistics_are_no_parameters():
     assert (found.parameters, found.bytes_dense) == (3 * 4 + 4 + 8, 4 * (3 * 4 + 4 + 8 + 8))
 
 
+def test_collections_of_like_names_are_no_parameters():
+    def apply(variables, x):
+        return x @ variables["params"]["w"] + x @ variables["params_average"]["w"]
+
+    variables = {name: {"w": jnp.ones((3, 2))} for name in ("params", "params_average")}
+    assert cost(apply, variables, jnp.ones((1, 3))).parameters == 6
+
+
 def test_lenet_as_the_lineage_counts_it():
     shape = (32, 32, 1)
     model, module = linen(LeNet(10)), LeNet(10)
