@@ -62,7 +62,7 @@ def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
     if rule_of(eqn) is OPAQUE:  # As iota: places are those before anything was removed.
         return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]
     shapes = [smaller(shape_of(out), kept) for out, kept in zip(eqn.outvars, outs, strict=True)]
-    nothing = any(0 in shape for shape in shapes) or (
+    nothing = all(0 in shape for shape in shapes) or (
         rule_of(eqn).sums and any(0 in jnp.shape(arg) for arg in args)
     )
     if nothing:  # Not every backend computes with arrays of no entries; a sum of nothing is 0.

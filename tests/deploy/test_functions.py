@@ -194,6 +194,22 @@ def test_an_entirely_dead_branch_is_removed():
     same(jax.jit(small.apply)(small.variables, numbers((2, 3))), numbers((2, 3)))
 
 
+@pytest.mark.parametrize("half", [slice(0, 4), slice(4, 8)])
+def test_half_of_a_split_may_be_dead(half):
+    def apply(v, x):
+        one, other = jnp.split(jnp.tanh(x @ v["a"]), 2, -1)
+        return jnp.concatenate([other, one], -1) @ v["b"]
+
+    variables = {"a": numbers((3, 8)), "b": numbers((8, 2), 1)}
+    masks = {"a": np.ones((3, 8), bool), "b": None}
+    masks["a"][:, half] = False
+    x = numbers((2, 3), 2)
+    small = compact(apply, variables, masks, x)
+    assert small.variables["a"].shape == (3, 4)
+    masked = variables | {"a": variables["a"] * masks["a"]}
+    same(small.apply(small.variables, x), apply(masked, x))
+
+
 def test_what_is_not_understood_is_kept_whole_and_named():
     def apply(v, x):
         return jnp.sort(x @ v["a"], 1) @ v["b"] + lax.while_loop(
