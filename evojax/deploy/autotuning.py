@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evojax.deploy.checks import check_same, traced
+from evojax.deploy.checks import arrays, check_same, traced
 from evojax.deploy.rules.rule import Eqn, dtype_of, shape_of
 from evojax.deploy.timing import speedup, take_turns
 from evojax.deploy.trace import Apply, bind, evaluate, trace
@@ -135,7 +135,7 @@ def autotune(
     """
     if turns < 1 or not seconds > 0:
         raise ValueError(f"turns and seconds must be above 0; got {turns} and {seconds}")
-    variables, x = (jax.tree.map(jnp.asarray, tree) for tree in (variables, example_input))
+    variables, x = arrays(variables, example_input)
     program = traced(apply, variables, x)
     found = {key: eqn for eqn in program.jaxpr.eqns if (key := _convolution(eqn)) is not None}
     choices = tuple(_fastest(key, eqn, turns, seconds) for key, eqn in found.items())

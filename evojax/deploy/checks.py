@@ -32,6 +32,22 @@ def check_round_to(round_to: int) -> None:
         raise ValueError(f"round_to must be a whole number of at least 1; got {round_to!r}")
 
 
+def arrays(variables: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    """The variables and the example input as arrays of JAX.
+
+    Raises:
+        ValueError: if a leaf is no array, such as a text, or the shape of one.
+    """
+
+    def converted(kind: str, tree: PyTree) -> PyTree:
+        try:
+            return jax.tree.map(jnp.asarray, tree)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected arrays of numbers in the {kind}: {error}") from error
+
+    return converted("variables", variables), converted("example input", x)
+
+
 def traced(apply: Apply, variables: PyTree, x: PyTree) -> Program:
     """The program, or in words why there is none.
 
@@ -103,11 +119,11 @@ def _check_mask(path: str, mask: Any, leaves: Mapping[str, Any]) -> None:  # noq
             f"the masks are of another network: {path} of shape {jnp.shape(mask)} is none of the "
             f"variables, which are {', '.join(list(leaves)[:8])}"
         )
-    shape = jnp.shape(leaves[path])
-    if jnp.shape(mask) != shape or jnp.result_type(mask) != jnp.bool_:
+    shape, found = jnp.shape(leaves[path]), np.asarray(mask)
+    if found.shape != shape or found.dtype != bool:
         raise ValueError(
             f"the masks are of another network: expected bool of shape {shape} for {path}; got "
-            f"{jnp.result_type(mask)} of shape {jnp.shape(mask)}"
+            f"{found.dtype} of shape {found.shape}"
         )
 
 

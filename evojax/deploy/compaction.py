@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evojax.deploy.checks import check_round_to, check_same, cut_off, matched, traced
+from evojax.deploy.checks import arrays, check_round_to, check_same, cut_off, matched, traced
 from evojax.deploy.function import function
 from evojax.deploy.interpreter import sliced
 from evojax.deploy.removal import removal, views
@@ -86,7 +86,7 @@ def compact(
     """
     check_round_to(round_to)
     fitted, places = matched(variables, masks)
-    variables, x = (jax.tree.map(jnp.asarray, tree) for tree in (variables, example_input))
+    variables, x = arrays(variables, example_input)
     program = traced(apply, variables, x)
     leaves, structure = jax.tree.flatten(variables)
     leaves = [

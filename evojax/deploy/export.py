@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from evojax.deploy.checks import InconsistentError, check_same, traced
+from evojax.deploy.checks import InconsistentError, arrays, check_same, traced
 from evojax.deploy.report import Added, Report
 from evojax.deploy.trace import Apply
 from evojax.files import replace
@@ -95,7 +95,7 @@ def export(
     """
     out = Path(out)
     check_export(out, format, force=force)
-    variables, x = (jax.tree.map(jnp.asarray, tree) for tree in (variables, x))
+    variables, x = arrays(variables, x)
     traced(apply, variables, x)
 
     def forward(x: PyTree) -> PyTree:

@@ -82,6 +82,20 @@ def test_masks_that_are_not_bool():
     refused("params/first/bias; got float32", masks=masks)
 
 
+@pytest.mark.parametrize("mask", ["first", object(), np.array(["x"])])
+def test_masks_that_are_no_arrays(mask):
+    refused(
+        r"expected bool of shape \(4,\) for params/first/bias; got", masks={"first": {"bias": mask}}
+    )
+
+
+@pytest.mark.parametrize("leaf", ["text", object(), jax.ShapeDtypeStruct((2, 4, 4, 1), "float32")])
+def test_what_is_no_array(leaf):
+    message = "expected arrays of numbers in the "
+    refused(message + "variables", variables={"params": leaf}, masks={})
+    refused(message + "example input", x=leaf)
+
+
 def test_every_path_dead_names_the_layer_that_cut_it():
     masks = alive()
     masks["second"]["kernel"][:] = False
