@@ -52,8 +52,10 @@ def traced(apply: Apply, variables: PyTree, x: PyTree) -> Program:
     """The program, or in words why there is none.
 
     Raises:
-        ValueError: if the function rejects the variables or the example input.
+        ValueError: if the example input is empty, or the function rejects it or the variables.
     """
+    if any(0 in np.shape(leaf) for leaf in jax.tree.leaves(x)):
+        raise ValueError(f"the example input is empty: {_shapes(x)}; give it at least one entry")
     try:
         program = trace(apply, variables, x)
     except Exception as error:

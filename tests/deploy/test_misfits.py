@@ -60,6 +60,10 @@ def test_an_input_that_the_function_rejects():
     )
 
 
+def test_an_empty_input():
+    refused(r"the example input is empty: \(0, 4, 4, 1\)", x=X[:0])
+
+
 def test_a_function_that_gives_nothing():
     refused("apply returns no array", apply=lambda v, x: None)
 
