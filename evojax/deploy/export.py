@@ -59,8 +59,9 @@ def export(
     """Writes a network into a file, whole or not at all, and checks that it computes the same.
 
     * ``"stablehlo"``: the bytes of `jax.export`, weights inside, for CPU, CUDA and TPU, for batches
-      of any size if the function can be traced so. ``jax.export.deserialize(bytearray(data))``
-      gives back a function of the input; neither evojax nor Flax need be there.
+      of any size if the function can be traced so; leaves of the input whose first axis has another
+      length than the first leaf's keep theirs. ``jax.export.deserialize(bytearray(data))`` gives
+      back a function of the input; neither evojax nor Flax need be there.
     * ``"onnx"``: weights inside, for batches of the example's size (the extra ``onnx``).
     * ``"safetensors"`` (the extra ``safetensors``) and ``"npz"``, NumPy's archive: the variables by
       their paths, and a JSON file of the same name that describes them: shapes and dtypes, and of a
@@ -173,27 +174,28 @@ def _stablehlo(forward: Callable[[PyTree], PyTree], x: PyTree) -> tuple[bytes, i
     """The bytes, and the batch size that they are bound to, if any."""
     jitted = jax.jit(forward)
     (any_number,) = jax.export.symbolic_shape("batch")
+    length = _batch(x)
     batch: int | None = None
+
+    def of_any_number(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        batched = leaf.shape[:1] == (length,)
+        shape = (any_number, *leaf.shape[1:]) if batched else leaf.shape
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    def three_times(leaf: jax.Array) -> jax.Array:
+        return jnp.concatenate([leaf] * 3) if leaf.shape[:1] == (length,) else leaf
+
     try:
-        symbolic = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (any_number, *leaf.shape[1:]) if leaf.ndim else (), leaf.dtype
-            ),
-            x,
-        )
+        symbolic = jax.tree.map(of_any_number, x)
         exported = jax.export.export(jitted, platforms=PLATFORMS)(symbolic)
     except Exception:
-        batch = _batch(x)
+        batch = length
         exported = jax.export.export(jitted, platforms=PLATFORMS)(x)
     data = bytes(exported.serialize())
     restored = jax.export.deserialize(bytearray(data))
-    example = x if batch else jax.tree.map(_three_times, x)
+    example = x if batch else jax.tree.map(three_times, x)
     check_same(forward, restored.call, example, NAME)
     return data, batch
-
-
-def _three_times(leaf: jax.Array) -> jax.Array:
-    return jnp.concatenate([leaf] * 3) if leaf.ndim else leaf
 
 
 def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:

@@ -158,6 +158,18 @@ def test_inputs_without_a_batch_and_single_numbers_are_exported(tmp_path):
     assert np.load(files[0])["offset"].shape == ()
 
 
+def test_inputs_whose_first_axes_differ_are_exported(tmp_path):
+    def apply(variables, x):
+        return x["images"] @ variables["w"] + x["offsets"]
+
+    x = {"images": jnp.ones((4, 3)), "offsets": jnp.ones((1, 2))}
+    done = evojax.export(apply, {"w": jnp.ones((3, 2))}, x, tmp_path / "net")
+    assert done.batch is None
+    restored = jax.export.deserialize(bytearray(done.files[0].read_bytes()))
+    x["images"] = jnp.ones((7, 3))
+    np.testing.assert_array_equal(restored.call(x), np.full((7, 2), 4.0))
+
+
 def test_a_random_key_is_no_array_of_a_file(tmp_path):
     with pytest.raises(ValueError, match="rng is a random key, which npz does not hold"):
         variables = {"w": jnp.ones((3, 2)), "rng": jax.random.key(0)}
