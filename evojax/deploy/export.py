@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -129,8 +130,13 @@ def check_export(out: Path, format: str, *, force: bool = False) -> None:
             f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{format}]'"
         )
     for file in [out, _beside(out)] if format in ARRAYS else [out]:
-        if file.is_dir() or (file.exists() and not force):
+        if file.exists() and not file.is_file():
+            raise ValueError(f"{file} exists already and is no file: name another")
+        if file.exists() and not force:
             raise ValueError(f"{file} exists already: name another file, or overwrite with force")
+    folder = next(each for each in out.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"no file can be written at {out}: {folder} is no folder to write into")
 
 
 def description(variables: PyTree, report: Report | None = None) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Files that other programs run: they compute the same, without evojax."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +187,24 @@ def test_what_makes_no_sense_is_named(tmp_path):
     with pytest.raises(ValueError, match="apply rejects"):
         evojax.export(linear, {"w": jnp.ones((3, 2))}, jnp.ones((1, 4)), tmp_path / "net")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["stablehlo", "npz"])
+def test_what_cannot_be_written_is_refused_before_any_work(format, tmp_path, monkeypatch):
+    def untraced(variables, x):
+        pytest.fail("work was done")
+
+    refused = partial(evojax.export, untraced, *ARGUMENTS[1:], format=format, force=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe exists already and is no file: name another"):
+        refused(tmp_path / "pipe")
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match=r"file/net: .*file is no folder to write into"):
+        refused(tmp_path / "file" / "net")
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    with pytest.raises(ValueError, match="is no folder to write into"):
+        refused(tmp_path / "new" / "net")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
 
 
 def test_another_output_is_a_defect():
