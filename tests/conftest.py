@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from jax._src import compiler
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from evojax.data import Dataset, Split
@@ -106,9 +105,7 @@ def quick_compilation(compilation_cache: Path) -> Iterator[None]:
     for name, value in options.items():
         jax.config.update(name, value)
     reset_cache()
-    with pytest.MonkeyPatch.context() as patch:
-        _compile_fusions_quickly(patch)
-        yield
+    yield
     for name, value in before.items():
         jax.config.update(name, value)
     reset_cache()
@@ -116,34 +113,10 @@ def quick_compilation(compilation_cache: Path) -> Iterator[None]:
 
 @pytest.fixture
 def full_compilation(quick_compilation: None) -> Iterator[None]:
-    """Programs that are compared to the bit are compiled as for users after all."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "get_compile_options", COMPILE_OPTIONS)
-        jax.config.update("jax_disable_most_optimizations", False)
-        yield
+    """Programs that are compared to the bit with those of other processes have all optimisations."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
     jax.config.update("jax_disable_most_optimizations", True)
-
-
-COMPILE_OPTIONS = compiler.get_compile_options
-
-
-def _compile_fusions_quickly(patch: pytest.MonkeyPatch) -> None:
-    """By XLA's older emitters of fusions for CPUs, which takes a quarter of the time.
-
-    JAX lets only single functions choose so, and a whole process by XLA_FLAGS, which ends it should
-    XLA no longer know the flag. So this asks XLA first, and reaches into JAX.
-    """
-    older = {"xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0, compiler_options=older)()
-    except jax.errors.JaxRuntimeError:
-        return
-
-    def hurried(*args: Any, env_options_overrides: Any = None, **kwargs: Any) -> Any:
-        chosen = older | dict(env_options_overrides or {})
-        return COMPILE_OPTIONS(*args, env_options_overrides=chosen, **kwargs)
-
-    patch.setattr(compiler, "get_compile_options", hurried)
 
 
 @pytest.fixture(scope="session")

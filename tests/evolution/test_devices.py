@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from evojax.evolution import EpochFinished, RunStarted, classification, evolve, read_lineage
 from evojax.learning import population_mesh, population_trainer
@@ -17,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 WITH_HOLDOUT = dataclasses.replace(SETTINGS, generations=2, offspring=4, holdout=0.25)
 
 
-@pytest.mark.usefixtures("full_compilation")
 def test_one_program_makes_the_lineage_of_one_network_after_another(normalised, dataset, tmp_path):
     one, other = [], []
     lineages = [
