@@ -113,7 +113,7 @@ def quick_compilation(compilation_cache: Path) -> Iterator[None]:
 
 @pytest.fixture
 def full_compilation(quick_compilation: None) -> Iterator[None]:
-    """Programs that are compared to the bit with those of other processes have all optimisations."""
+    """Programs that are compared to the bit with another process's have all optimisations."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
