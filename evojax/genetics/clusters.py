@@ -137,6 +137,7 @@ def clustering(modules: Collection[str], cluster: Clusters, rule: Rule = default
     Example:
         No class dies as a whole, though everywhere else all that enters an output channel does:
 
+        >>> import evojax
         >>> rule = clustering(["dense2"], "kernel")
         >>> evolve = evojax.synthesis(
         ...     evojax.cluster_driven(cluster="filter"), evojax.budget(total=0.5), rule
