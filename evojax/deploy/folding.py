@@ -54,10 +54,12 @@ def constants(
 
     with jax.default_matmul_precision("highest"):
         arrays = added(variables, inputs)
-    return {
-        numbers[id(eqn)]: _collapsed(sliced(np.asarray(array), cut.kept(eqn.outvars[0])))
+    kept = {
+        numbers[id(eqn)]: sliced(np.asarray(array), cut.kept(eqn.outvars[0]))
         for (_, eqn), array in zip(folded, arrays, strict=True)
     }
+    # Where every output goes as well, nothing is added.
+    return {number: _collapsed(array) for number, array in kept.items() if array.size}
 
 
 def _removed(cut: Cut, eqn: Eqn, operand: int, axis: int) -> np.ndarray:
@@ -83,6 +85,6 @@ def _added(cut: Cut, index: int, eqn: Eqn, facts: list[Fact]) -> jax.Array:
 def _collapsed(array: np.ndarray) -> np.ndarray:
     for axis in range(array.ndim):
         first = array[(slice(None),) * axis + (slice(0, 1),)]
-        if array.size and np.allclose(array, first, rtol=0, atol=1e-6 * np.abs(array).max()):
+        if np.allclose(array, first, rtol=0, atol=1e-6 * np.abs(array).max()):
             array = first
     return array

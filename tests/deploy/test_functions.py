@@ -194,6 +194,23 @@ def test_an_entirely_dead_branch_is_removed():
     same(jax.jit(small.apply)(small.variables, numbers((2, 3))), numbers((2, 3)))
 
 
+def test_a_layer_of_constants_goes_with_the_constants_that_it_reads():
+    def apply(v, x):
+        hidden = jnp.cos(x @ v["a"])
+        return jnp.cos(hidden @ v["b"]) @ v["c"] + hidden @ v["d"]
+
+    shapes = {"a": (3, 4), "b": (4, 5), "c": (5, 2), "d": (4, 2)}
+    variables = {name: numbers(shape) for name, shape in shapes.items()}
+    constant = jnp.arange(4) < 2
+    masks = {"a": jnp.tile(~constant, (3, 1)), "b": jnp.tile(constant[:, None], (1, 5))}
+    small = compact(apply, variables, masks, numbers((2, 3)))
+    shapes = {name: leaf.shape for name, leaf in small.variables.items()}
+    assert shapes == {"a": (3, 2), "b": (2, 0), "c": (0, 2), "d": (2, 2)}
+    masked = variables | {name: variables[name] * mask for name, mask in masks.items()}
+    x = numbers((5, 3), 1)
+    same(small.apply(small.variables, x), apply(masked, x))
+
+
 @pytest.mark.parametrize("half", [slice(0, 4), slice(4, 8)])
 def test_half_of_a_split_may_be_dead(half):
     def apply(v, x):
