@@ -79,7 +79,8 @@ class Autotuned(NamedTuple):
 
     Attributes:
         apply: ``(variables, x) -> outputs`` as before, of the same variables.
-        choices: one for each distinct convolution that can have several forms.
+        choices: one for each distinct convolution that is neither grouped nor dilated and has its
+            channels last.
         speedup: of the whole network, against what it was; 1 where the plain forms stay.
     """
 
@@ -191,9 +192,9 @@ def _fastest(convolution: Convolution, eqn: Eqn, turns: int, seconds: float) -> 
     if forms == [PLAIN]:
         return Choice(convolution, PLAIN, 1.0)
     key = jax.random.key(0)
-    arrays = [jax.random.normal(key, shape_of(var), dtype_of(var)) for var in eqn.invars]
+    operands = [jax.random.normal(key, shape_of(var), dtype_of(var)) for var in eqn.invars]
     jitted = [jax.jit(lambda args, form=form: _formed(eqn, *args, form=form)) for form in forms]
-    duel = partial(take_turns, x=arrays, seconds=seconds, pause=0)
+    duel = partial(take_turns, x=operands, seconds=seconds, pause=0)
     _, *times = duel(jitted, turns=1)
     best = 1 + min(range(len(times)), key=times.__getitem__)
     gain = speedup(*duel([jitted[0], jitted[best]], turns=turns))
