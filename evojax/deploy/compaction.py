@@ -97,10 +97,10 @@ def compact(
     found = seen[0].liveness(leaves)
     if not found.vary:
         raise ValueError(cut_off(program, found.passes))
-    whole, removed, added = removal(seen, found, leaves, round_to)
+    whole, removed, added, unread = removal(seen, found, leaves, round_to)
     kept = [whole.kept(var) for var in program.variables]
     small = [sliced(leaf, keep) for leaf, keep in zip(leaves, kept, strict=True)]
-    smaller = function(apply, variables, x, removed, added)
+    smaller = function(apply, variables, x, removed, added, unread)
     compacted = jax.tree.unflatten(structure, small)
     for view in seen:
         check_same(

@@ -23,6 +23,7 @@ def function(
     example: PyTree,
     removed: np.ndarray,
     constants: Mapping[int, np.ndarray],
+    unread: Mapping[int, float],
 ) -> Apply:
     """The function over smaller variables.
 
@@ -35,13 +36,14 @@ def function(
         example: an input, of which only shapes matter.
         removed: which atoms of variables are removed.
         constants: what they add to sums.
+        unread: what stands in for operations that nobody reads, see `Cut`.
 
     Raises:
         ValueError: if the input differs from the example in more than its first axis, if the
             function computes something else for it, or if variables are not the compacted ones.
     """
     whole, like = _shapes(variables), _shapes(example)
-    first = cut(topology(trace(apply, whole, like)), removed, constants)
+    first = cut(topology(trace(apply, whole, like)), removed, constants, unread)
     cuts: dict[Any, Cut] = {}
 
     def cut_for(variables: PyTree, x: PyTree) -> Cut:
@@ -52,7 +54,7 @@ def function(
             _check_input(x, like)
             program = trace(apply, _of_types(whole, types), _shapes(x))
             _check_arithmetic(program, first.topology.program)
-            cuts[key] = cut(topology(program), removed, constants)
+            cuts[key] = cut(topology(program), removed, constants, unread)
         return cuts[key]
 
     def compacted(variables: PyTree, x: PyTree) -> PyTree:

@@ -40,11 +40,12 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
         inputs: leaves of its input.
     """
     program = cut.topology.program
-    arithmetic = program.arithmetic if cut.constants else []
+    arithmetic = program.arithmetic
     added = {id(arithmetic[number]): array for number, array in cut.constants.items()}
+    unread = {id(arithmetic[number]): value for number, value in cut.unread.items()}
 
     def operate(eqn: Eqn, args: list[Any]) -> list[Any]:
-        outs = _operate(cut, eqn, args)
+        outs = _operate(cut, eqn, args, unread.get(id(eqn)))
         if id(eqn) in added:
             constant = jnp.asarray(added[id(eqn)], outs[0].dtype)
             outs[0] = outs[0] + jnp.broadcast_to(constant, outs[0].shape)
@@ -55,18 +56,20 @@ def evaluate(cut: Cut, variables: Sequence[Any], inputs: Sequence[Any]) -> list[
     return trace.evaluate(program.jaxpr, consts, [*variables, *inputs], operate)
 
 
-def _operate(cut: Cut, eqn: Eqn, args: list[Any]) -> list[Any]:
+def _operate(cut: Cut, eqn: Eqn, args: list[Any], unread: float | None) -> list[Any]:
     ins, outs = ([cut.kept(atom) for atom in atoms] for atoms in (eqn.invars, eqn.outvars))
     if all(keep is None for kept in (*ins, *outs) for keep in kept):
         return bind(eqn, args)
     if rule_of(eqn) is OPAQUE:  # As iota: places are those before anything was removed.
         return [sliced(out, kept) for out, kept in zip(bind(eqn, args), outs, strict=True)]
     shapes = [smaller(shape_of(out), kept) for out, kept in zip(eqn.outvars, outs, strict=True)]
+    emptied = any(0 in jnp.shape(arg) for arg in args)
     nothing = all(0 in shape for shape in shapes) or (
-        rule_of(eqn).sums and any(0 in jnp.shape(arg) for arg in args)
+        emptied and (rule_of(eqn).sums or unread is not None)
     )
     if nothing:  # Not every backend computes with arrays of no entries; a sum of nothing is 0.
         return [
-            jnp.zeros(shape, dtype_of(out)) for shape, out in zip(shapes, eqn.outvars, strict=True)
+            jnp.full(shape, unread or 0, dtype_of(out))
+            for shape, out in zip(shapes, eqn.outvars, strict=True)
         ]
     return bind(eqn, args, **rule_of(eqn).shrink(eqn, ins, outs))

@@ -36,14 +36,18 @@ class Liveness(NamedTuple):
     Attributes:
         needed: per operation and sink, which entries of the axis would be missed, bool.
         constant: likewise, which would not if the constant that they add were added instead.
+        read: per operation, whether anything reads its outputs.
         vary: whether any output depends on the input.
         passes: per operation, whether any of its outputs depends on the input.
+        zero: per operation, whether any entry of its outputs is certainly 0.
     """
 
     needed: list[list[jax.Array]]
     constant: list[list[jax.Array]]
+    read: list[jax.Array]
     vary: jax.Array
     passes: list[jax.Array]
+    zero: list[jax.Array]
 
 
 def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liveness:
@@ -58,14 +62,17 @@ def liveness(topology: Topology, variables: list[Any], inputs: list[Any]) -> Liv
     @partial(jax.jit, compiler_options=QUICK)
     def find(variables: list[Any], inputs: list[Any]) -> Liveness:
         facts = spread(topology, variables, inputs)
-        needed, constant = _needed(topology, facts)
+        needed, constant, read = _needed(topology, facts)
         outs = [fact_of(facts, atom) for atom in topology.program.jaxpr.outvars]
-        passes = [
-            jnp.any(jnp.array([False, *(jnp.any(facts[var].varies) for var in eqn.outvars)]))
-            for eqn in topology.program.jaxpr.eqns
-        ]
+        passes, zero = (
+            [
+                jnp.any(jnp.array([False, *(jnp.any(marks(facts[var])) for var in eqn.outvars)]))
+                for eqn in topology.program.jaxpr.eqns
+            ]
+            for marks in (lambda fact: fact.varies, lambda fact: fact.zero)
+        )
         vary = jnp.any(jnp.stack([jnp.any(out.varies) for out in outs]))
-        return Liveness(needed, constant, vary, passes)
+        return Liveness(needed, constant, read, vary, passes, zero)
 
     return find(variables, inputs)
 
@@ -92,6 +99,25 @@ def missed(topology: Topology, found: Liveness, unfolded: Collection[int] = ()) 
                 needed[atoms.find(axis[stays])] = True
     needed[0] = True
     return needed[atoms.find(np.arange(topology.prunable + 1))]
+
+
+def unread(topology: Topology, found: Liveness) -> dict[int, float]:
+    """Operations that nobody reads, and what may stand in for them: a number that is finite.
+
+    It is 0 for what is certainly 0, by which something else may be multiplied, and 1 for the rest,
+    by which a 0 may be divided.
+
+    Returns:
+        The number by the operation's own in `Program.arithmetic`.
+    """
+    eqns = topology.program.jaxpr.eqns
+    silent = {
+        id(eqn): float(not zero)
+        for eqn, read, zero in zip(eqns, found.read, found.zero, strict=True)
+        if not read
+    }
+    arithmetic = enumerate(topology.program.arithmetic)
+    return {number: silent[id(eqn)] for number, eqn in arithmetic if id(eqn) in silent}
 
 
 def fact_of(facts: Facts, atom: Var | Literal) -> Fact:
@@ -131,26 +157,32 @@ Marks = list[list[jax.Array]]
 """Per operation and sink."""
 
 
-def _needed(topology: Topology, facts: Facts) -> tuple[Marks, Marks]:
-    """Which entries would be missed, and which add a constant; found from the outputs backwards."""
+def _needed(topology: Topology, facts: Facts) -> tuple[Marks, Marks, list[jax.Array]]:
+    """Which entries would be missed, which add a constant, and which operations are read.
+
+    Found from the outputs backwards.
+    """
     reads: Reads = {}
     jaxpr = topology.program.jaxpr
     for out in jaxpr.outvars:
         _read(reads, out, jnp.ones(fact_of(facts, out).value.shape, bool))
     marks: list[list[tuple[jax.Array, jax.Array]]] = []
+    anywhere: list[jax.Array] = []
     for eqn, sinks in zip(reversed(jaxpr.eqns), reversed(topology.sinks), strict=True):
         known = [fact_of(facts, atom) for atom in eqn.invars]
         if not any(var in reads for var in eqn.outvars):
             lengths = [known[sink.operand].value.shape[sink.axis] for sink in sinks]
             marks.append([(jnp.zeros(n, bool), jnp.zeros(n, bool)) for n in lengths])
+            anywhere.append(jnp.array(False))
             continue
         outs = [reads.get(var, jnp.zeros(facts[var].value.shape, bool)) for var in eqn.outvars]
+        anywhere.append(jnp.any(jnp.array([jnp.any(out) for out in outs])))
         operands = rule_of(eqn).reads(eqn, known, outs)
         for atom, read in zip(eqn.invars, operands, strict=True):
             _read(reads, atom, read)
         marks.append([_along(eqn, known, operands, sink) for sink in sinks])
     needed, constant = ([[pair[i] for pair in each] for each in marks[::-1]] for i in (0, 1))
-    return needed, constant
+    return needed, constant, anywhere[::-1]
 
 
 def _read(reads: Reads, atom: Var | Literal, read: jax.Array) -> None:

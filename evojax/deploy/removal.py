@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 
 from evojax.deploy.folding import constants
-from evojax.deploy.liveness import Liveness, liveness, missed
+from evojax.deploy.liveness import Liveness, liveness, missed, unread
 from evojax.deploy.topology import Cut, Topology, cut, topology
 from evojax.deploy.trace import Apply, Program, trace
 
@@ -86,11 +87,13 @@ class Removal(NamedTuple):
         cut: of the example's view.
         removed: which of the variables' atoms go, bool (prunable + 1,).
         constants: what they add to sums, see `Cut`.
+        unread: what stands in for operations that nobody reads, see `Cut`.
     """
 
     cut: Cut
     removed: np.ndarray
     constants: Mapping[int, np.ndarray]
+    unread: Mapping[int, float]
 
 
 def removal(seen: Sequence[View], found: Liveness, variables: list[Any], round_to: int) -> Removal:
@@ -106,19 +109,52 @@ def removal(seen: Sequence[View], found: Liveness, variables: list[Any], round_t
     """
     first, *others = seen
     kept: set[int] = set()
-    elsewhere: list[Liveness] = []
+    # The others are looked into, which takes time, only where they might differ.
+    looked = [found]
+    if any(differ(first.topology.program, view.topology.program) for view in others):
+        looked += [view.liveness(variables) for view in others]
     while True:
-        removed = closed(seen, ~missed(first.topology, found, kept))
-        removed = rounded(seen, removed, round_to)
+        gone = [~missed(v.topology, each, kept) for v, each in zip(seen, looked, strict=False)]
+        removed = rounded(seen, closed(seen, np.all(gone, axis=0)), round_to)
         added = first.constants(removed, found, variables)
-        if added and not elsewhere:
-            elsewhere = [view.liveness(variables) for view in others]
+        if added and len(looked) < len(seen):
+            looked += [view.liveness(variables) for view in others]
         differing: set[int] = set()
-        for view, also in zip(others, elsewhere, strict=False):  # None where nothing is added.
-            differing |= _differing(added, view.constants(removed, also, variables))
+        for view, each in zip(others, looked[1:], strict=False):
+            differing |= _differing(added, view.constants(removed, each, variables))
         if differing <= kept:
-            return Removal(cut(first.topology, removed), removed, added)
+            whole = cut(first.topology, removed)
+            return Removal(whole, removed, added, unread(first.topology, found))
         kept |= differing
+
+
+def differ(one: Program, other: Program) -> bool:
+    """Whether numbers that come from neither variables nor input differ between two sizes."""
+    consts = zip(one.consts, other.consts, strict=False)
+    return (
+        _made(one) != _made(other)
+        or len(one.consts) != len(other.consts)
+        or not all(this is that or _equal(this, that) for this, that in consts)
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 (NumPy or JAX arrays)
+    keys = any(jnp.issubdtype(each.dtype, jax.dtypes.extended) for each in (one, other))
+    return not keys and np.array_equal(one, other)
+
+
+def _made(program: Program) -> list[str]:
+    """Numbers that are written into a program, and how it makes others of them."""
+    known: set[Any] = set(program.jaxpr.constvars)
+    told = []
+    for eqn in program.jaxpr.eqns:
+        literals = [atom.val for atom in eqn.invars if isinstance(atom, Literal)]
+        if all(isinstance(atom, Literal) or atom in known for atom in eqn.invars):
+            known.update(eqn.outvars)
+            told.append(f"{eqn.primitive} {eqn.params} {literals}")
+        elif literals:
+            told.append(str(literals))
+    return told
 
 
 def _differing(one: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray]) -> set[int]:

@@ -81,11 +81,14 @@ class Cut(NamedTuple):
         removed: which representatives of atoms are removed, bool, by atom.
         constants: what removed channels add to a sum, by the operation's number among those of
             `Program.arithmetic`; lengths are those of the output, or 1.
+        unread: what stands in for an operation that nobody reads, likewise by number, where all
+            that it would be computed from is removed.
     """
 
     topology: Topology
     removed: np.ndarray
     constants: Mapping[int, np.ndarray]
+    unread: Mapping[int, float]
 
     def kept(self, atom: Var | Literal) -> Kept:
         """Which entries of each axis of a value stay."""
@@ -100,7 +103,10 @@ class Cut(NamedTuple):
 
 
 def cut(
-    topology: Topology, removed: np.ndarray, constants: Mapping[int, np.ndarray] | None = None
+    topology: Topology,
+    removed: np.ndarray,
+    constants: Mapping[int, np.ndarray] | None = None,
+    unread: Mapping[int, float] | None = None,
 ) -> Cut:
     """Removes atoms of variables.
 
@@ -108,6 +114,7 @@ def cut(
         topology: of the program.
         removed: which of the variables' atoms are removed, bool (prunable + 1,).
         constants: what removed channels add to sums.
+        unread: what stands in for operations that nobody reads, see `Cut`.
 
     Raises:
         ValueError: if only part of what lives or dies together is removed, as where another shape
@@ -121,4 +128,4 @@ def cut(
             "for an input of this shape the function ties other channels together than for the "
             "example input: compact it with an example of this shape"
         )
-    return Cut(topology, gone, constants or {})
+    return Cut(topology, gone, constants or {}, unread or {})

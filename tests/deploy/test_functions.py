@@ -194,6 +194,31 @@ def test_an_entirely_dead_branch_is_removed():
     same(jax.jit(small.apply)(small.variables, numbers((2, 3))), numbers((2, 3)))
 
 
+@pytest.mark.parametrize("dead", [{"gain"}, {"gain", "hidden"}, {"gain", "hidden", "w"}])
+@pytest.mark.parametrize(
+    "unread",
+    [
+        lambda hidden: hidden.max(1, keepdims=True),
+        lambda hidden: jax.nn.logsumexp(hidden, 1, keepdims=True),
+        lambda hidden: 1 / hidden.sum(1, keepdims=True),
+    ],
+)
+def test_what_nobody_reads_may_lose_all_its_channels(unread, dead):
+    """It would be infinite, and that times 0 is no number."""
+
+    def apply(v, x):
+        one, other = unread(jnp.cos(x @ v["hidden"])), jnp.square(x @ v["w"]).max(1, keepdims=True)
+        return x @ v["out"] + v["gain"] * one + v["gain"] * other + v["gain"] / one
+
+    shapes = {"hidden": (3, 4), "w": (3, 4), "gain": (2,), "out": (3, 2)}
+    variables = {name: numbers(shape) for name, shape in shapes.items()}
+    masks = {name: jnp.full(shapes[name], name not in dead) for name in shapes}
+    small = compact(apply, variables, masks, numbers((2, 3)))
+    assert small.variables["hidden"].shape == small.variables["w"].shape == (3, 0)
+    x = numbers((5, 3), 1)
+    same(small.apply(small.variables, x), x @ variables["out"])
+
+
 def test_a_layer_of_constants_goes_with_the_constants_that_it_reads():
     def apply(v, x):
         hidden = jnp.cos(x @ v["a"])

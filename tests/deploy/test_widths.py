@@ -43,6 +43,13 @@ FUNCTIONS = {
     "a repeated token": (
         lambda v, x: (x @ v["a"] + jnp.repeat(v["c"][None], len(x), 0)) @ v["b"], 4,
     ),
+    # In a batch of one all that they are multiplied with is 0.
+    "row numbers": (lambda v, x: x @ v["a"] * jnp.arange(len(x))[:, None] @ v["b"] + x[:, :2], 4),
+    "earlier rows": (
+        lambda v, x: np.tril(np.ones((len(x), len(x)), np.float32), -1) @ (x @ v["a"]) @ v["b"]
+        + x[:, :2], 4,
+    ),
+    "all but one": (lambda v, x: x @ v["a"] * (len(x) - 1.0) @ v["b"] + x[:, :2], 4),
     "small numbers": (lambda v, x: jax.nn.sigmoid(x @ v["a"]) @ (v["b"] * 1e-8) * 1e8, 4),
 }  # fmt: skip
 
