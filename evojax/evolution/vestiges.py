@@ -80,7 +80,7 @@ def sweeper(model: Model, plan: Layout, shape: Shape) -> Callable[[Network], PyT
         for path, leaf in leaves.items()
     ]
     network = Network(params, batch_stats, jax.tree.unflatten(structure, whole))
-    swept, connected = swept_and_connected(network)
+    swept, connected = jax.device_get(swept_and_connected(network))
     # Whole kernels: taps of one may well be dead, where a small image never fills its window.
     kernels = [np.any(mask, tuple(range(mask.ndim - 2))) for mask in jax.tree.leaves(swept)]
     if not connected or not all(map(np.all, kernels)):

@@ -259,15 +259,24 @@ def _require_channels(
         )
 
 
+@jax.jit
+def _sound(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {
+        path: jnp.all(jnp.abs(jnp.asarray(leaf, jnp.float32)) <= LARGEST)
+        for path, leaf in leaves.items()
+    }
+
+
 def _require_finite(leaves: Mapping[str, jax.Array], plan: Layout) -> None:
     """Refuses weights of a training that broke down; of what is traced nothing is known."""
+    known = {
+        path: leaf
+        for path, leaf in leaves.items()
+        if plan.roles[path] is not None and not isinstance(leaf, jax.core.Tracer)
+    }
     with jax.ensure_compile_time_eval():  # Weights that a traced function closes over are known.
-        sound = {
-            path: jnp.all(jnp.abs(jnp.asarray(leaf, jnp.float32)) <= LARGEST)
-            for path, leaf in leaves.items()
-            if plan.roles[path] is not None and not isinstance(leaf, jax.core.Tracer)
-        }
-    for path, good in jax.device_get(sound).items():  # One transfer for all.
+        sound = jax.device_get(_sound(known))  # One program and one transfer for all.
+    for path, good in sound.items():
         if not good:
             raise ValueError(
                 f"{path} has entries that are infinite, not a number or beyond 2^100: "
