@@ -14,8 +14,9 @@ from evojax.genetics.trees import path_hash
 from evojax.learning import Images, Recipe, linen
 from evojax.learning.images import normalise
 from evojax.learning.recipe import learning_rate
-from evojax.learning.steps import EVALUATION_BATCH
 from evojax.models import LeNet
+
+EVALUATION_BATCH = 500
 
 
 def initial(seed: int, dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:

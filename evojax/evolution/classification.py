@@ -102,7 +102,7 @@ def _prepare(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | No
     made = trainer(model, settings.recipe, donate=True)
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, train, epochs, told),
-        loss=lambda key, network: made.loss(key, network, train),
+        loss=lambda key: made.loss(key, train),
         fitness=None if holdout is None else lambda network: made.evaluate(network, holdout),
         measure=lambda network: {"accuracy": made.evaluate(network, test)},
         together=None

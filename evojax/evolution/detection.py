@@ -255,7 +255,7 @@ def _prepare(
     served = Stream(len(train) // size, partial(stream, augmentation=service.augmentation))
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, served, epochs, told),
-        loss=loss,
+        loss=lambda key: partial(loss, key),
         fitness=None if holdout is None else partial(fitness, holdout),
         measure=measure,
     )

@@ -123,6 +123,8 @@ def _newborn(
     share = None
     # A ranking would draw the same one again and again.
     size = 1 if settings.encoding == "magnitude" else settings.litter
+    # One sample for all of them, which is drawn from all images.
+    judge = world.trial.loss(purpose(key, "litter")) if size > 1 else None
     for index in range(size):
         mate_key = purpose(key, "synthesis")
         if index > 0:
@@ -134,8 +136,8 @@ def _newborn(
         else:
             masks = _swept(draw, parents, world)
         draw = draw._replace(masks=None)
-        if size > 1:
-            loss = world.trial.loss(purpose(key, "litter"), conceived(masks))
+        if judge is not None:
+            loss = judge(conceived(masks))
             losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
         if size == 1 or losses[-1] < min(losses[:-1], default=np.inf):
             born = masks, draw

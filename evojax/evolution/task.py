@@ -45,7 +45,7 @@ class Trial(NamedTuple):
     Attributes:
         train: ``(key, network, epochs, on_epoch) -> (network, epochs)``; raises `NonFiniteLoss`. It
             may take the memory of the network that it is given, but for its masks'.
-        loss: ``(key, network) -> loss``, the mean training loss of a random sample.
+        loss: ``(key) -> (network) -> loss``, the mean training loss of a random sample.
         fitness: ``(network) -> fitness`` in [0, 1] on what is held out of the training data; none
             where nothing is.
         measure: ``(network) -> measures`` on the test data, for the record: ``accuracy``, or
@@ -54,7 +54,7 @@ class Trial(NamedTuple):
     """
 
     train: Callable[[jax.Array, Network, int, OnEpoch], tuple[Network, list[Epoch]]]
-    loss: Callable[[jax.Array, Network], float]
+    loss: Callable[[jax.Array], Callable[[Network], float]]
     fitness: Callable[[Network], float] | None
     measure: Callable[[Network], dict[str, Any]]
     together: Together | None = None

@@ -17,7 +17,6 @@ from evojax.learning.recipe import Recipe, compute_dtype, optimizer
 from evojax.learning.structure import Forward
 
 PyTree = Any
-EVALUATION_BATCH = 500
 LOSS_SAMPLE = 1024
 
 LossOf = Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]]
@@ -60,13 +59,16 @@ class Steps(NamedTuple):
             and running statistics where these are donated, with a fresh optimizer.
         epoch: ``(state, masks, images, moment) -> (state, loss, accuracy)``: means over the epoch's
             training images; a loss of NaN where a parameter became infinite or not a number.
-        right: ``(network, images) -> int32``, how many are classified right.
-        loss: ``(key, network, images) -> float32``, the mean training loss of a random sample.
+        right: ``(network, images) -> int32``, how many are classified right, in batches as large as
+            in training.
+        sample: ``(key, images) -> rows``, those of a random sample in batches, int32 (n, batch).
+        loss: ``(rows, network, images) -> float32``, the mean training loss of a sample.
     """
 
     begin: Callable[[PyTree, PyTree, PyTree], State]
     epoch: Callable[[State, PyTree, Images, Moment], tuple[State, jax.Array, jax.Array]]
     right: Callable[[Network, Images], jax.Array]
+    sample: Callable[[jax.Array, Images], jax.Array]
     loss: Callable[[jax.Array, Network, Images], jax.Array]
 
 
@@ -85,8 +87,9 @@ def steps(
     return Steps(
         begin=partial(begin, tx),
         epoch=partial(_epoch, tx, loss_of, recipe, split),
-        right=partial(_right, forward),
-        loss=partial(_sampled_loss, loss_of, recipe.batch_size),
+        right=partial(_right, forward, recipe.batch_size),
+        sample=partial(_sample, recipe.batch_size),
+        loss=partial(_sampled_loss, loss_of),
     )
 
 
@@ -140,10 +143,10 @@ def _epoch(
     return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
 
 
-def _right(forward: Forward, network: Network, data: Images) -> jax.Array:
+def _right(forward: Forward, batch_size: int, network: Network, data: Images) -> jax.Array:
     """See `Steps.right`; images are padded to whole batches, with a label that no class has."""
     count = data.labels.shape[0]
-    batch = min(EVALUATION_BATCH, count)
+    batch = min(batch_size, count)
     padding = -count % batch
     images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
     labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
@@ -157,19 +160,21 @@ def _right(forward: Forward, network: Network, data: Images) -> jax.Array:
     return jnp.sum(jax.lax.map(right_of, chunks))
 
 
-def _sampled_loss(
-    loss_of: LossOf, batch_size: int, key: jax.Array, network: Network, data: Images
-) -> jax.Array:
-    """See `Steps.loss`."""
+def _sample(batch_size: int, key: jax.Array, data: Images) -> jax.Array:
+    """See `Steps.sample`."""
     count = min(LOSS_SAMPLE, data.labels.shape[0])
     batch = min(batch_size, count)
     order = jax.random.permutation(key, data.labels.shape[0])
+    return order[: count // batch * batch].reshape(-1, batch)
+
+
+def _sampled_loss(loss_of: LossOf, rows: jax.Array, network: Network, data: Images) -> jax.Array:
+    """See `Steps.loss`."""
 
     def batch_loss(rows: jax.Array) -> jax.Array:
         images = normalise(data.images[rows], data)
         return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
 
-    rows = order[: count // batch * batch].reshape(-1, batch)
     return jnp.mean(jax.lax.map(batch_loss, rows))
 
 

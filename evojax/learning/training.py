@@ -62,13 +62,13 @@ class Trainer(NamedTuple):
     Attributes:
         train: ``(key, network, images, epochs, on_epoch) -> (network, epochs)``.
         evaluate: ``(network, images) -> accuracy``, a fraction.
-        loss: ``(key, network, images) -> loss``, the mean training loss of a random sample of the
-            images before any step: batches, augmentation aside, as in training.
+        loss: ``(key, images) -> (network) -> loss``, the mean training loss of a random sample of
+            the images before any step: batches, augmentation aside, as in training.
     """
 
     train: Callable[..., tuple[Network, list[Epoch]]]
     evaluate: Callable[[Network, Images], float]
-    loss: Callable[[jax.Array, Network, Images], float]
+    loss: Callable[[jax.Array, Images], Callable[[Network], float]]
 
 
 def trainer(model: Model, recipe: Recipe, donate: bool = False) -> Trainer:
@@ -87,7 +87,7 @@ def trainer(model: Model, recipe: Recipe, donate: bool = False) -> Trainer:
     pure = steps(model, recipe)
     begin = jax.jit(pure.begin, donate_argnums=(0, 1) if donate else ())
     epoch = jax.jit(pure.epoch, donate_argnums=0)
-    right, sampled_loss = jax.jit(pure.right), jax.jit(pure.loss)
+    right, sample, loss_of = jax.jit(pure.right), jax.jit(pure.sample), jax.jit(pure.loss)
 
     def train(
         key: jax.Array,
@@ -110,8 +110,9 @@ def trainer(model: Model, recipe: Recipe, donate: bool = False) -> Trainer:
     def evaluate(network: Network, images: Images) -> float:
         return int(right(network, images)) / images.labels.shape[0]
 
-    def loss(key: jax.Array, network: Network, images: Images) -> float:
-        return float(sampled_loss(key, network, images))
+    def loss(key: jax.Array, images: Images) -> Callable[[Network], float]:
+        rows = sample(key, images)
+        return lambda network: float(loss_of(rows, network, images))
 
     return Trainer(train, evaluate, loss)
 

@@ -25,9 +25,14 @@ def judged(monkeypatch):
     def watching(model, recipe, **options):
         made = trainer(model, recipe, **options)
 
-        def loss(key, network, images):
-            seen.append((network, made.loss(key, network, images)))
-            return seen[-1][1]
+        def loss(key, images):
+            judge = made.loss(key, images)
+
+            def judged(network):
+                seen.append((network, judge(network)))
+                return seen[-1][1]
+
+            return judged
 
         return made._replace(loss=loss)
 
@@ -55,12 +60,25 @@ def test_its_first_is_the_offspring_of_a_litter_of_one(tiny, dataset, tmp_path, 
     assert len(judged) == 10  # A litter of one is not judged.
 
 
+def test_a_litter_is_judged_by_one_sample(tiny, dataset, tmp_path, monkeypatch):
+    keys = []
+
+    def counting(model, recipe, **options):
+        made = trainer(model, recipe, **options)
+        return made._replace(loss=lambda key, images: keys.append(key) or made.loss(key, images))
+
+    monkeypatch.setattr(classification, "trainer", counting)
+    evolve(SETTINGS, tiny, dataset, tmp_path / "run")
+    assert len(keys) == 2  # Of two generations after the ancestor.
+    assert keys[0] != keys[1]
+
+
 def test_a_loss_that_is_not_finite_is_never_the_lowest(tiny, dataset, tmp_path, monkeypatch):
     losses = iter([np.nan, 3.0, np.inf, 2.0, -np.inf] * 2)
 
     def judged(model, recipe, **options):
         made = trainer(model, recipe, **options)
-        return made._replace(loss=lambda *_: next(losses))
+        return made._replace(loss=lambda key, images: lambda network: next(losses))
 
     monkeypatch.setattr(classification, "trainer", judged)
     lineage = evolve(SETTINGS, tiny, dataset, tmp_path / "run")
@@ -81,7 +99,7 @@ def test_the_sampled_loss_is_that_of_the_keys_sample(tiny, dataset, monkeypatch)
     images = on_device(*dataset.train)
     key = jax.random.key(1)
     whole, batches, other = (
-        trainer(tiny, Recipe(batch_size=size)).loss(one, network, images)
+        trainer(tiny, Recipe(batch_size=size)).loss(one, images)(network)
         for size, one in ((32, key), (16, key), (16, jax.random.key(2)))
     )
     rows = np.asarray(jax.random.permutation(key, 64))[:32]

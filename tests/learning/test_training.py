@@ -267,8 +267,7 @@ def test_batch_statistics_are_learned_and_used_in_evaluation(normalised, images)
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 50])
-def test_evaluation_is_exact_for_every_size(count, monkeypatch):
-    monkeypatch.setattr(steps_module, "EVALUATION_BATCH", 16)
+def test_evaluation_is_exact_for_every_size(count):
     model = Model(
         init=lambda key, shape: ({}, {}),
         forward=lambda params, stats, images, train: (
@@ -343,5 +342,6 @@ def test_types_are_never_mixed_silently(dense, images, optimizer):
         state = jax.eval_shape(pure.begin, *network)
         after, loss, accuracy = jax.eval_shape(pure.epoch, state, network.masks, images, moment)
         assert after == state and loss.dtype == accuracy.dtype == jnp.float32
-        assert jax.eval_shape(pure.loss, KEY, network, images).dtype == jnp.float32
+        rows = jax.eval_shape(pure.sample, KEY, images)
+        assert jax.eval_shape(pure.loss, rows, network, images).dtype == jnp.float32
         assert jax.eval_shape(pure.right, network, images).dtype == jnp.int32
