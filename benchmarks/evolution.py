@@ -57,8 +57,9 @@ from evojax.study import parsed
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 MODELS = {"mnist_lenet": LeNet, "cifar_alexnet": AlexNet, "digits_lenet": LeNet}
 TRAINING, COMPILATION, OTHER = "training", "compilation", "other"
+CHOICE = "choice from litters"
 PHASES = (
-    TRAINING, COMPILATION, "synthesis", "choice from litters", "evaluation", "saving", "reporting",
+    TRAINING, COMPILATION, "synthesis", CHOICE, "evaluation", "saving", "reporting",
     OTHER,
 )  # fmt: skip
 AFTER = {GenerationStarted: "saving", GenerationFinished: "synthesis", RunFinished: "reporting"}
@@ -84,6 +85,7 @@ class Options:
         experiment: whose settings, data and network.
         generations: how many.
         epochs: of each generation, the last number for all that follow.
+        litter: drawn for each network that is trained, by default the experiment's.
         subset: share of the training images to use, in (0, 1].
         cached: whether to start a second time, with the programs on disk.
         data: by default the experiment's.
@@ -95,6 +97,7 @@ class Options:
     experiment: Literal["mnist_lenet", "cifar_alexnet", "digits_lenet"] = "mnist_lenet"
     generations: int = 13
     epochs: tuple[int, ...] = (1,)
+    litter: int | None = None
     subset: float = 0.1
     cached: bool = False
     data: str | None = None
@@ -159,8 +162,9 @@ class Diary:
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
     defaults = runpy.run_path(str(EXPERIMENTS / f"{options.experiment}.py"))["DEFAULTS"]
-    own = replace(defaults.settings, generations=options.generations, max_drop=100.0)
-    options = replace(options, data=options.data or defaults.data)
+    litter = options.litter or defaults.settings.litter
+    options = replace(options, data=options.data or defaults.data, litter=litter)
+    own = replace(defaults.settings, generations=options.generations, litter=litter, max_drop=100.0)
     starts = ("first start", "second start") if options.cached else ("first start",)
     settings = replace(own, epochs=options.epochs)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,7 +205,7 @@ def noted(task: Task, diary: Diary) -> Task:
         trial = task.prepare(*args)
         return trial._replace(
             train=diary.noting(TRAINING, trial.train),
-            loss=diary.noting("choice from litters", trial.loss),
+            loss=lambda key: diary.noting(CHOICE, diary.noting(CHOICE, trial.loss)(key)),
             fitness=trial.fitness and diary.noting("evaluation", trial.fitness),
             measure=diary.noting("evaluation", trial.measure),
         )

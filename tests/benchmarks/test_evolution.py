@@ -45,7 +45,8 @@ def test_an_evolution_is_broken_down(evolution, quarters, tmp_path):
         assert all(seconds >= 0 for part in parts for seconds in part.values())
         assert all(part["training"] > 0 and part["saving"] > 0 for part in parts[:3])
         # The ancestor comes from no litter, and is not drawn.
-        assert [part.get("choice from litters", 0) > 0 for part in parts] == [False, True, True, False]
+        chosen = [part.get(evolution.CHOICE, 0) > 0 for part in parts]
+        assert chosen == [False, True, True, False]
         assert parts[0]["compilation"] > 0
         assert parts[3]["reporting"] > 0
     for column in result["shares"].values():
