@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -60,6 +60,8 @@ TRAINING_SAMPLE = 100
 """Training scenes, as they are, by which it is told how well a network learnt them."""
 
 EXAMPLES = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -235,19 +237,23 @@ def _prepare(
             workers=workers,
         )  # fmt: skip
 
-    def loss(key: jax.Array, network: Network) -> float:
+    def loss(key: jax.Array) -> Callable[[Network], float]:
         with closing(stream(seed_of(key), 0, None)) as some:
-            return made.loss(network, islice(some, LITTER_BATCHES))
+            sample = list(islice(some, LITTER_BATCHES))
+        return lambda network: made.loss(network, sample)
 
     def fitness(held: SceneList, network: Network) -> float:
         score = _whole(find(made, network, held, recipe, workers), held)
         return 2 * score.precision * score.recall / max(sum(score), 1e-9)
 
+    learnt = dataclasses.replace(train, entries=train.entries[:TRAINING_SAMPLE])
+    truth = cache(partial(_truth, scenes.test))
+
     def measure(network: Network) -> dict[str, Any]:
-        learnt = dataclasses.replace(train, entries=train.entries[:TRAINING_SAMPLE])
         on_train = _whole(find(made, network, learnt, recipe, workers), learnt)
+        found = find(made, network, scenes.test, recipe, workers)
         return {
-            **measures(find(made, network, scenes.test, recipe, workers), scenes.test),
+            **measures(found, scenes.test, truth()),
             "train_precision": on_train.precision,
             "train_recall": on_train.recall,
         }
@@ -255,7 +261,7 @@ def _prepare(
     served = Stream(len(train) // size, partial(stream, augmentation=service.augmentation))
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, served, epochs, told),
-        loss=lambda key: partial(loss, key),
+        loss=loss,
         fitness=None if holdout is None else partial(fitness, holdout),
         measure=measure,
     )
@@ -269,9 +275,10 @@ def find(
     decoding = Decoding().scaled(scenes.scale)
     size = min(recipe.batch_size, len(scenes))
     with closing(in_order(scenes, batch_size=size, workers=workers)) as views:
-        for view in views:
-            predictions = made.predict(network, view.images)
-            shown = zip(predictions, view.objects, view.identifiers, strict=False)
+        predicted = ((made.predict(network, view.images), view) for view in views)
+        # The device goes on with the next batch while OpenCV groups the boxes of this one.
+        for predictions, view in _one_ahead(predicted):
+            shown = zip(np.asarray(predictions), view.objects, view.identifiers, strict=False)
             for prediction, objects, identifier in shown:
                 found.detections.append(decode(prediction, decoding))
                 found.objects.append(objects)
@@ -279,9 +286,23 @@ def find(
     return found
 
 
-def measures(found: Found, scenes: SceneList) -> dict[str, Any]:
-    """Precision and recall in both ways, average precision, and the examples' detections."""
-    truth = [_truth(objects, scenes) for objects in found.objects]
+def _one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, each when the next one is there."""
+    before: list[T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def measures(found: Found, scenes: SceneList, truth: list[np.ndarray]) -> dict[str, Any]:
+    """Precision and recall in both ways, average precision, and the examples' detections.
+
+    Args:
+        found: in all scenes.
+        scenes: a network was measured on.
+        truth: the boxes that the original takes for it, (n, 4) float32 of each scene.
+    """
     as_papers, over_all = original(found.detections, truth), _whole(found, scenes)
     levels = {
         name: level.scaled(scenes.scale)
@@ -307,8 +328,12 @@ def _whole(found: Found, scenes: SceneList) -> Score:
     return whole(found.detections, found.objects, MODERATE.scaled(scenes.scale))
 
 
-def _truth(objects: Objects, scenes: SceneList) -> np.ndarray:
-    """The boxes that the original takes for the truth."""
+def _truth(scenes: SceneList) -> list[np.ndarray]:
+    """The boxes that the original takes for the truth, of each scene."""
+    return [_found_of_labels(scenes.objects(number), scenes) for number in range(len(scenes))]
+
+
+def _found_of_labels(objects: Objects, scenes: SceneList) -> np.ndarray:
     boxes = far_to_near(objects, smallest=SMALLEST * scenes.scale)[-MOST_LABELLED:]
     padded = np.zeros((MOST_LABELLED, 4), np.float32)  # Compiled once for all scenes.
     padded[: len(boxes)] = boxes

@@ -73,6 +73,7 @@ def check(lineage: object, where: str = "lineage") -> None:
     _expect(isinstance(name, str), where, "dataset.name", "text", name)
     if lineage["dataset"].get("test") is not None:
         _number(lineage["dataset"], "test", f"{where}: field 'dataset'", whole=True)
+    _check_boxes(lineage["dataset"], "examples", f"{where}: field 'dataset'")
     _number(lineage, "seed", where, whole=True, least=None)
     continued = lineage.get("continued", [])
     _expect(
@@ -112,6 +113,7 @@ def _check_record(record: object, where: str) -> None:
         if record.get(name) is not None:
             _number(record, name, where, least=None)
     _check_measures(record, where)
+    _check_boxes(record, "detections", where)
     _check_members(record, where)
     layers = _field(record, "layers", where)
     _expect(_filled(layers), where, "layers", "a list of at least one", layers)
@@ -133,6 +135,23 @@ def _check_measures(record: Mapping[str, Any], where: str) -> None:
     for name in given:
         value = _number(record, name, where)
         _expect(value <= 1, where, name, "a fraction from 0 to 1", value)
+
+
+def _check_boxes(owner: Mapping[str, Any], name: str, where: str) -> None:
+    """Where a detector's pictures are shown: the boxes in each, by the image's name."""
+    images = owner.get(name)
+    if images is None:
+        return
+    _expect(isinstance(images, Mapping), where, name, "an object", images)
+    for image, boxes in images.items():
+        right = isinstance(boxes, list) and all(map(_is_box, boxes))
+        _expect(right, f"{where}: {name}", image, "a list of boxes, four numbers each", boxes)
+
+
+def _is_box(value: object) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 4 and all(type(n) in (int, float) for n in value)
+    )
 
 
 def _check_members(record: Mapping[str, Any], where: str) -> None:

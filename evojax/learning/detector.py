@@ -68,12 +68,12 @@ class Detector(NamedTuple):
             `NonFiniteLoss`. Its epochs know no accuracy, but how long the device waited for data.
         loss: ``(network, batches) -> loss``, the mean training loss before any step.
         predict: ``(network, images) -> predictions``: ``(N, H, W, 3)`` uint8 to ``(N, h, w, 5)``
-            float32 on the host, as `evojax.detection.decode` takes them.
+            float32, as `evojax.detection.decode` takes them; dispatched, not waited for.
     """
 
     train: Callable[..., tuple[Network, list[Epoch]]]
     loss: Callable[[Network, Iterable[Batch]], float]
-    predict: Callable[[Network, np.ndarray], np.ndarray]
+    predict: Callable[[Network, np.ndarray], jax.Array]
 
 
 def detector(model: Model, recipe: Recipe, donate: bool = False) -> Detector:
@@ -131,8 +131,8 @@ def detector(model: Model, recipe: Recipe, donate: bool = False) -> Detector:
     def loss(network: Network, batches: Iterable[Batch]) -> float:
         return float(np.mean([batch_loss(network, _arrays(batch)) for batch in batches]))
 
-    def predict(network: Network, images: np.ndarray) -> np.ndarray:
-        return np.asarray(predictions(network, jnp.asarray(images)))
+    def predict(network: Network, images: np.ndarray) -> jax.Array:
+        return predictions(network, jnp.asarray(images))
 
     return Detector(train, loss, predict)
 

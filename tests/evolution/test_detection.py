@@ -26,14 +26,16 @@ from evojax.evolution import (
     evolve,
     read_lineage,
 )
+from evojax.evolution import detection as detection_module
 from evojax.evolution.detection import Service, detection
-from evojax.learning import NonFiniteLoss, Recipe, linen, population_mesh
+from evojax.learning import Network, NonFiniteLoss, Recipe, linen, population_mesh
 from evojax.learning.detector import GREY
 from evojax.models.detectnet import STRIDE
 from tests.data.kitti.conftest import add, line, picture
 
 HEIGHT, WIDTH = 64, 208
 SCALE = 1248 // WIDTH
+PIXELS = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
 
 
 class Small(nn.Module):
@@ -208,3 +210,26 @@ def test_data_network_and_decoding_agree_on_cells_and_on_grey() -> None:
 def test_a_training_that_breaks_down_is_told(task, tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLoss, match="in epoch 1 of 60"):
         evolve(settings(recipe={"learning_rate": 1e30}), linen(Small()), task, tmp_path / "run")
+
+
+def test_a_litter_is_judged_by_batches_that_are_decoded_once(task, scenes, monkeypatch) -> None:
+    decoded = []
+    monkeypatch.setattr(
+        type(scenes.train), "_image", lambda _, entry: decoded.append(entry) or PIXELS
+    )
+    model = linen(Small())
+    trial = task.prepare(settings(), model, None)
+    judge = trial.loss(jax.random.key(0))
+    seen = len(decoded)
+    assert seen == len(scenes.train)
+    networks = [Network(*model.init(jax.random.key(n), (HEIGHT, WIDTH, 3)), None) for n in (1, 2)]
+    first, second, again = (judge(network) for network in (*networks, networks[0]))
+    assert first == again != second
+    assert len(decoded) == seen
+
+
+def test_the_device_is_a_batch_ahead() -> None:
+    begun = []
+    items = detection_module._one_ahead(begun.append(n) or n for n in range(3))
+    assert [(item, len(begun)) for item in items] == [(0, 2), (1, 3), (2, 3)]
+    assert not list(detection_module._one_ahead([]))

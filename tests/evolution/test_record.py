@@ -103,6 +103,17 @@ def test_a_missing_field_is_named(lineage: dict[str, Any], path: tuple, words: s
         (("schema",), True, "field 'schema' is True, expected 1"),
         (("seed",), "0", "field 'seed' is '0', expected a whole number"),
         (("generations",), [], "field 'generations' is .*at least one"),
+        (("dataset", "examples"), ["000012"], "field 'examples' is .*expected an object"),
+        (
+            ("dataset", "examples"),
+            {"000012": [[1, 2, 3]]},
+            "examples: field '000012' .*a list of",
+        ),
+        (
+            ("generations", 2, "detections"),
+            {"000012": 4},
+            r"detections: field '000012' is 4",
+        ),
         (("generations", 0), 3, r"generations\[0\]: expected an object, got int"),
         (("generations", 0, "accuracy"), 99.5, "field 'accuracy' is 99.5, expected a fraction"),
         (("generations", 0, "clusters"), 1.5, "field 'clusters' is 1.5, expected a whole number"),
