@@ -46,12 +46,20 @@ def gene_tagged(
 
     :math:`\bar W` and :math:`\bar w` are strengths in shares of their layer's largest, in each
     parent by itself. A cluster lives on only where at least chi m parents have it, and a synapse
-    only where all of those have it: the product over one that lacks it would be 0. With one parent
-    this is the asexual synthesis of Shafiee & Wong (2016), bit for bit.
+    only where all of those have it: the product over one that lacks it would be 0. Z and z of Eq. 4
+    and 5 are then the layer's largest products, among what lives on. With one parent of finite
+    weights this is the asexual synthesis of Shafiee & Wong (2016), bit for bit.
+
+    Two things follow. A product over fewer parents, of shares that are at most 1, tends to be
+    larger: of two clusters that are passed on, the rarer one is favoured. And where all parents
+    have a cluster their alpha are in every product and in Z, and cancel: under the intersection
+    they change nothing.
 
     Args:
         chi: percent of population, in (0, 1]. 1 is the intersection: all parents have the cluster.
-        cluster_weights: alpha_c of every parent, positive; 1 each by default.
+            At least one parent must have it, however small chi is.
+        cluster_weights: alpha_c of every parent, positive; 1 each by default. The product of those
+            below 1 must be at least 1e-20, that of those above 1 at most 1e20, for float32.
         synapse_weights: alpha_s likewise.
 
     Raises:
@@ -76,7 +84,7 @@ def gene_tagged(
 
     def shared(masks: jax.Array) -> jax.Array:
         # Rounded, for 0.6 times 5 is a little more than 3 in floating point.
-        enough = math.ceil(round(chi * len(masks), 9))
+        enough = max(1, math.ceil(round(chi * len(masks), 9)))
         return jnp.sum(masks, axis=0, dtype=jnp.int32) >= enough
 
     def strengths(parents: Strengths) -> Strengths:
@@ -122,3 +130,9 @@ def _product(
 def _require_weights(name: str, weights: Sequence[float] | None) -> None:
     if weights is not None and not all(w > 0 and math.isfinite(w) for w in weights):
         raise ValueError(f"{name} must be positive numbers, one for each parent; got {weights}")
+    least, most = (math.prod(pick(w, 1.0) for w in weights or ()) for pick in (min, max))
+    if least < 1e-20 or most > 1e20:
+        raise ValueError(
+            f"{name} must have a product of at least 1e-20 of those below 1, and of at most 1e20 "
+            f"of those above, or products of strengths leave float32; got {weights}"
+        )

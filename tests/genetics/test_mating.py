@@ -107,6 +107,31 @@ def test_alpha_by_hand():
     np.testing.assert_allclose(synapses, expected, rtol=1e-6)
 
 
+def test_alpha_changes_nothing_under_the_intersection():
+    alpha = {"cluster_weights": (0.2, 3.0, 7.0), "synapse_weights": (5.0, 0.1, 1.0)}
+    weighed, plain = of_the_table([0, 1, 2], 1.0, **alpha), of_the_table([0, 1, 2], 1.0)
+    for one, other in zip(weighed, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_at_least_one_parent_has_what_is_passed_on():
+    masks = jnp.array([[True, False], [False, False]])
+    assert evojax.gene_tagged(1e-12).shared(masks).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("chi", "parents", "enough"),
+    [
+        (0.6, 5, 3), (0.1, 3, 1), (0.1, 10, 1), (0.3, 10, 3), (0.07, 100, 7), (0.61, 5, 4),
+        (2 / 3, 3, 2), (0.67, 3, 3), (0.55, 20, 11), (1.0, 7, 7),
+    ],
+)  # fmt: skip
+def test_how_many_parents_are_enough(chi, parents, enough):
+    masks = jnp.arange(parents)[:, None] < jnp.arange(parents + 1)  # In 0, 1, ... parents.
+    passed = evojax.gene_tagged(chi).shared(masks)
+    assert passed.tolist() == [number >= enough for number in range(parents + 1)]
+
+
 def of_the_paper(weights, alive, chi, pressure, cluster):
     """Eq. 1 to 3 with Eq. 4 and 5, one synapse after the other."""
     number, *shape = weights.shape
@@ -205,6 +230,8 @@ def test_parents_mate_in_one_program(compilations):
         ({"chi": 1.5}, r"chi must lie in \(0, 1\]; got 1.5"),
         ({"cluster_weights": (1.0, 0.0)}, "cluster_weights must be positive numbers"),
         ({"synapse_weights": (1.0, float("nan"))}, "synapse_weights must be positive numbers"),
+        ({"cluster_weights": (1e-15, 1e-15)}, "cluster_weights must .* at least 1e-20 .* below 1"),
+        ({"synapse_weights": (1e15, 1e15)}, "synapse_weights must .* at most 1e20 .* above"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
