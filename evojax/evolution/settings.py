@@ -52,7 +52,7 @@ class Settings:
         sweep: remove synapses through which no signal can reach the output.
         heredity: the offspring's weights before training: its parent's; of several parents, for
             each synapse the mean of those that have it, or that of the fittest that has it; new
-            ones; or the ones the ancestor started from.
+            ones; or the ones the ancestor started from, which gene tags find.
         litter: how many architectures are drawn, one after another and at most a million, for each
             network that is trained: the one whose loss on training images is the lowest before any
             training. Needs inherited weights; magnitude draws none, for its ranking leaves nothing
@@ -182,6 +182,10 @@ class Settings:
             self.heredity,
             "inherit, mean, fittest, newborn or rewind, and not inherit where parents > 1",
         )
+        require(
+            self.tagging or self.heredity != "rewind",
+            "heredity", self.heredity, "not rewind without tagging: places are not the ancestor's",
+        )  # fmt: skip
 
     @property
     def chooses(self) -> bool:

@@ -347,6 +347,7 @@ def test_training_and_drawing_compile_once(tiny, dataset, tmp_path, compilations
         ({"chi": 1.2}, r"chi must be in \(0, 1\]; got 1.2"),
         ({"mates": "neighbours"}, "mates must be fittest or random; got 'neighbours'"),
         ({"heredity": "inherit"}, "heredity must be .* and not inherit where parents > 1"),
+        ({"heredity": "rewind", "tagging": False}, "heredity must be not rewind without tagging"),
         ({"cluster": "channel"}, "several parents do not mate by channels"),
         ({"offspring": 4, "holdout": 0.0}, "holdout must be positive where the fittest"),
         ({"parents": 2, "holdout": 0.0}, "holdout must be positive where the fittest"),
