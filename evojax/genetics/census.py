@@ -118,8 +118,9 @@ def similarity(masks: Sequence[PyTree], plan: Layout, cluster: Clusters = "kerne
     .. math::
         \frac{2}{n (n - 1)} \sum_{a < b} \frac{|C_a \cap C_b|}{|C_a \cup C_b|}
 
-    over all pairs of n networks and their living clusters C, the within-generation similarity of
-    Chung et al. (2019). 1 where there is only one network, and for two that have no cluster at all.
+    over all pairs of n networks and their living clusters C, place by place: so the "percentage
+    overlap of architectural clusters" of Chung et al. (2019, abstract) is read here. 1 where there
+    is only one network, and for two that have no cluster at all.
 
     Args:
         masks: of each network, PyTrees of bool arrays.

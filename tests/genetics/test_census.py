@@ -7,6 +7,7 @@ import pytest
 
 import evojax
 from evojax.genetics import layout
+from evojax.genetics.census import similarity, sparse_bytes
 from evojax.models.lenet import LeNet
 
 ORDER = ("conv1", "conv2", "conv3", "dense1", "dense2")
@@ -102,3 +103,37 @@ def test_two_kernels_of_one_module_are_two_layers_of_their_own_names():
     counts = evojax.census(masks, layout(params), ("cell/hi", "cell/hf", "out"), "out")
     assert [layer.name for layer in counts.layers] == ["cell/hi", "cell/hf", "out"]
     assert counts.clusters == 24
+
+
+@pytest.mark.parametrize(
+    ("size", "alive", "expected"),
+    [
+        (100, 0, 0), (100, 3, 12 + 6), (100, 50, 200 + 13), (100, 97, 400), (100, 100, 400),
+        (65_536, 1, 4 + 2), (65_537, 1, 4 + 4),
+    ],
+)  # fmt: skip
+def test_bytes_of_living_entries_and_of_where_they_are(size, alive, expected):
+    assert sparse_bytes(size, alive) == expected
+    entries, places = np.ones(alive, np.float32), np.arange(alive)
+    index = places.astype(np.min_scalar_type(max(size - 1, 256)))
+    ways = [np.ones(size, np.float32).nbytes] + [
+        entries.nbytes + where.nbytes for where in (np.packbits(np.arange(size) < alive), index)
+    ]
+    assert sparse_bytes(size, alive) == min(ways)
+
+
+def test_similarity_by_hand():
+    plan = layout({"dense": np.ones((2, 2)), "conv": np.ones((3, 3, 1, 2))})
+
+    def network(dense, conv):
+        kernels = np.zeros((3, 3, 1, 2), bool)
+        kernels[0, 0, 0] = conv
+        return {"dense": np.array(dense, bool), "conv": kernels}
+
+    one, other = network([[1, 1], [0, 0]], [1, 0]), network([[1, 0], [1, 0]], [1, 1])
+    none = network([[0, 0], [0, 0]], [0, 0])
+    # Of kernels 2 of 5; of filters one has dense 0 and 1 and conv 0, the other dense 0, conv 0, 1.
+    assert similarity([one, other], plan) == pytest.approx(2 / 5)
+    assert similarity([one, other], plan, "filter") == pytest.approx(2 / 4)
+    assert similarity([one, other, none], plan) == pytest.approx(2 / 15)
+    assert similarity([none, none], plan) == similarity([one], plan) == 1.0
