@@ -88,7 +88,8 @@ class Export:
     Attributes:
         run: the run's folder.
         out: the file.
-        format: stablehlo for jax.export, onnx, or safetensors with OUT.json beside it.
+        format: stablehlo for jax.export, onnx; or arrays with OUT.json beside them:
+            safetensors, npz, or sparse, which leaves zeros out.
         generation: which one; by default the last whose network is there.
         round_to: keep widths at multiples of this.
         dense: export the network in its full size, pruned weights as zeros.

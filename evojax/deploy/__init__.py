@@ -7,6 +7,7 @@ from evojax.deploy.compaction import Compacted, compact
 from evojax.deploy.cost import Cost, Product, cost
 from evojax.deploy.export import Exported, description, export
 from evojax.deploy.report import Report, Variable, Whole
+from evojax.deploy.sparse import load_sparse
 
 __all__ = [
     "Autotuned",
@@ -24,4 +25,5 @@ __all__ = [
     "cost",
     "description",
     "export",
+    "load_sparse",
 ]

@@ -1,4 +1,4 @@
-"""Networks in files that other programs run: StableHLO, ONNX, safetensors."""
+"""Networks in files that other programs run: StableHLO, ONNX, safetensors, sparse arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from evojax.deploy import sparse
 from evojax.deploy.checks import InconsistentError, arrays, check_same, traced
 from evojax.deploy.report import Added, Report
 from evojax.deploy.trace import Apply
@@ -23,13 +24,18 @@ from evojax.files import replace
 from evojax.genetics.trees import flatten
 
 PyTree = Any
-Format = Literal["stablehlo", "onnx", "safetensors", "npz"]
-ARRAYS = ("safetensors", "npz")
+Arrays = dict[str, np.ndarray]
+Format = Literal["stablehlo", "onnx", "safetensors", "npz", "sparse"]
+ARRAYS = ("safetensors", "npz", "sparse")
 """Formats that hold the variables only, with a description beside them."""
 
 
-NEEDED = {"onnx": ("jax2onnx", "onnxruntime"), "safetensors": ("safetensors",)}
-"""Packages of the extra of the same name."""
+NEEDED = {
+    "onnx": ("jax2onnx", "onnxruntime"),
+    "safetensors": ("safetensors",),
+    "sparse": ("safetensors",),
+}
+"""Packages of the extras, by format."""
 
 NAME = "the exported network"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -68,6 +74,8 @@ def export(
       their paths, and a JSON file of the same name that describes them: shapes and dtypes, and of a
       compacted network the shapes before, and the constants that stand in for removed channels,
       which are in the file as ``constants/0`` and so on.
+    * ``"sparse"`` (the extra ``safetensors``): the same, but of each array the entries that are not
+      0 and where they are, if that is less; `evojax.deploy.load_sparse` gives the arrays back.
 
     Args:
         apply: ``(variables, x) -> outputs``, any function that JAX can trace, such as that of a
@@ -75,7 +83,7 @@ def export(
         variables: PyTree of arrays.
         x: an example input.
         out: path of the file.
-        format: one of the four.
+        format: one of the five.
         report: of the compaction, to be part of the JSON description.
         force: overwrite an existing file.
 
@@ -108,7 +116,7 @@ def export(
             content, batch = _stablehlo(forward, x)
         case "onnx":
             content, batch = _onnx(forward, x), _batch(x)
-        case "safetensors" | "npz":
+        case "safetensors" | "npz" | "sparse":
             content, batch = _arrays(variables, format, report), None
             described = json.dumps(description(variables, report), indent=1) + "\n"
             replace(_beside(out), described)
@@ -126,8 +134,9 @@ def check_export(out: Path, format: str, *, force: bool = False) -> None:
         raise ValueError(f"format must be one of {', '.join(get_args(Format))}; got {format!r}")
     missing = [name for name in NEEDED.get(format, ()) if find_spec(name) is None]
     if missing:
+        extra = "onnx" if format == "onnx" else "safetensors"
         raise ValueError(
-            f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{format}]'"
+            f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{extra}]'"
         )
     for file in [out, _beside(out)] if format in ARRAYS else [out]:
         if file.exists() and not file.is_file():
@@ -241,20 +250,31 @@ def _arrays(variables: PyTree, format: Format, report: Report | None) -> bytes:
         )
     arrays = {path: np.asarray(leaf, order="C") for path, leaf in leaves.items()}
     arrays |= {path: added.constant for path, added in _constants(report).items()}
-    if format == "safetensors":
-        from safetensors.numpy import load, save
-
-        data = save(arrays)
-        restored = load(data)
-    else:
-        data = _archive(arrays)
-        restored = dict(np.load(io.BytesIO(data)))
-    if any(array.tobytes() != restored[path].tobytes() for path, array in arrays.items()):
+    save, load = _codec(format)
+    data = save(arrays)
+    restored = load(data)
+    # Plus 0, for which side of 0 a 0 is on is not kept where zeros are left out.
+    if any(
+        (array + 0).tobytes() != (restored[path] + 0).tobytes() for path, array in arrays.items()
+    ):
         raise InconsistentError(f"{format} gives back other arrays than it was given")
     return data
 
 
-def _archive(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _codec(format: Format) -> tuple[Callable[[Arrays], bytes], Callable[[bytes], Arrays]]:
+    """What makes bytes of arrays by their paths, and arrays of bytes."""
+    match format:
+        case "safetensors":
+            from safetensors.numpy import save
+
+            return save, sparse.tensors_of
+        case "sparse":
+            return sparse.packed, sparse.unpacked
+        case _:
+            return _archive, lambda data: dict(np.load(io.BytesIO(data)))
+
+
+def _archive(arrays: Arrays) -> bytes:
     if foreign := sorted(
         {str(array.dtype) for array in arrays.values() if array.dtype.kind == "V"}
     ):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import evojax
-from evojax.deploy import InconsistentError
+from evojax.deploy import InconsistentError, load_sparse
 from evojax.deploy import export as export_function
 from evojax.deploy.checks import check_close
 from tests.deploy.architectures import ARCHITECTURES
@@ -121,11 +121,12 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
     assert out.read_bytes() != b"precious"
 
 
-@pytest.mark.parametrize("format", ["onnx", "safetensors"])
+@pytest.mark.parametrize("format", ["onnx", "safetensors", "sparse"])
 def test_a_missing_extra_is_named_with_its_command(format, tmp_path, monkeypatch):
+    extra = "onnx" if format == "onnx" else "safetensors"
     module = sys.modules["evojax.deploy.export"]
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=rf"pip install 'evojax-synthesis\[{format}\]'"):
+    with pytest.raises(ValueError, match=rf"pip install 'evojax-synthesis\[{extra}\]'"):
         export_function(*ARGUMENTS, tmp_path / "net", format)
     assert not list(tmp_path.iterdir())
 
@@ -146,6 +147,43 @@ def test_constants_in_place_of_channels_are_in_the_file(tmp_path):
     x = jnp.ones((3, 4))
     again = jax.nn.sigmoid(x @ arrays["a"]) @ arrays["b"] + arrays["constants/0"]
     np.testing.assert_allclose(again, small.apply(small.variables, x), rtol=1e-6)
+
+
+def test_zeros_are_left_out_of_a_sparse_file(tmp_path):
+    pytest.importorskip("safetensors")
+    random = np.random.default_rng(0)
+    shares = {"full": 1.0, "half": 0.5, "few": 0.01, "none": 0.0}
+    variables = {
+        name: jnp.where(random.random((30, 40)) < share, random.normal(size=(30, 40)), -0.0)
+        for name, share in shares.items()
+    } | {"scale": jnp.bfloat16(2), "counts": jnp.arange(40) // 30}
+
+    def apply(variables, x):
+        return (
+            x @ sum(variables[name] for name in shares) * variables["scale"] + variables["counts"]
+        )
+
+    done = evojax.export(apply, variables, jnp.ones((1, 30)), tmp_path / "net", "sparse")
+    restored = load_sparse(done.files[0])
+    assert restored.keys() == variables.keys()
+    for name, leaf in variables.items():
+        np.testing.assert_array_equal(restored[name], leaf)
+        assert restored[name].dtype == leaf.dtype
+    masks = {name: leaf != 0 for name, leaf in variables.items()}
+    content = done.files[0].read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    counted = evojax.cost(apply, variables, jnp.ones((1, 30)), masks).bytes_sparse
+    assert len(content) - header == counted < 4 * 2.1 * 1200
+    assert header < 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"of another kind", None])
+def test_another_file_is_no_sparse_one(content, tmp_path):
+    if content is None:
+        content = pytest.importorskip("safetensors.numpy").save({"w": np.ones(3)})
+    (tmp_path / "net").write_bytes(content)
+    with pytest.raises(ValueError, match="net is no file of sparse arrays"):
+        load_sparse(tmp_path / "net")
 
 
 def test_inputs_without_a_batch_and_single_numbers_are_exported(tmp_path):
@@ -180,7 +218,7 @@ def test_a_random_key_is_no_array_of_a_file(tmp_path):
 
 
 def test_what_makes_no_sense_is_named(tmp_path):
-    with pytest.raises(ValueError, match="format must be one of stablehlo, .*npz; got"):
+    with pytest.raises(ValueError, match="format must be one of stablehlo, .*sparse; got"):
         evojax.export(*ARGUMENTS, tmp_path / "net", "pickle")
     with pytest.raises(ValueError, match="exists already"):
         evojax.export(*ARGUMENTS, tmp_path, force=True)
