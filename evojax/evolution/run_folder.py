@@ -173,13 +173,23 @@ def _resumed(
         changes = {f"dataset.{name}": pair for name, pair in other.items()} | changes
         mend = "or bring back the data that it had"
     else:
-        what, mend = "is of another configuration", "or run with the settings in its config.json"
+        what, mend = "is of another configuration", _way_back(changes, finished)
     if changes:
         raise RunFolderError(
             f"--out {out} holds a run that {what} ({_listed(changes)}). Name another folder, "
             f"{mend}."
         )
     return lineage
+
+
+def _way_back(changes: Mapping[str, Any], finished: int) -> str:
+    """How a run goes on that is asked for these changes."""
+    if changes and changes.keys() <= {"epochs", "sizes"}:
+        return (
+            f"or change only what comes after its {finished} finished generations: each of them "
+            "keeps its own number, and those to come follow"
+        )
+    return "or run with the settings in its config.json"
 
 
 def _other_network(lineage: dict[str, Any], model: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
