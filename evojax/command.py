@@ -195,6 +195,7 @@ def run_task(
         return 0
     console = report.console()
     console.print(tables.generations(lineage).rich())
+    console.print()
     console.print(tables.layers(lineage, published(experiment)).rich())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
     return 0

@@ -190,7 +190,7 @@ def layers(lineage: Lineage, paper: Published | None = None) -> Table:
         row += [_ratio(before["synapses"], after["synapses"])]
         rows.append((*row, *theirs[index : index + 1]))
     whole = [
-        "Whole network (mean C-E)",
+        "Whole network",
         first["clusters"],
         last["clusters"],
         last["cluster_efficiency"],

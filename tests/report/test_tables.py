@@ -74,7 +74,7 @@ def test_layers_end_in_the_mean_without_the_classifier(lineage: dict[str, Any]) 
     table = tables.layers(lineage)
     rows = {row[0]: row for row in table.rows}
     efficiencies = [rows[name][3] for name in ("conv1", "conv2", "conv3", "dense1")]
-    whole = rows["Whole network (mean C-E)"]
+    whole = rows["Whole network"]
     assert whole[3] == pytest.approx(sum(efficiencies) / 4)
     assert rows["dense2 (classifier)"][3] is None
     assert rows["conv2"][1] == 1024 and rows["conv2"][4] == 25632
