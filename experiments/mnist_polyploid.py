@@ -177,8 +177,8 @@ def collect(options: Options, plan: list[tuple[Terms, Settings]]) -> int:
         print(f"{left} of {len(plan)} cells are not finished yet; the same command, once all are,")
         print(f"writes {options.results}; --collect True writes it of those that are")
         return 0
-    shown = publish(options.results, content_of(options, done))
-    report.console().print(shown.rich())
+    table = publish(options.results, content_of(options, done)).rich()
+    report.console(table).print(table)
     print(f"written: {options.results}, of {len(done)} of {len(plan)} cells")
     return 0
 

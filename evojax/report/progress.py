@@ -223,9 +223,17 @@ class _Screen(_Show):
         self.console.print(Text(line, style=style), no_wrap=True, overflow="ellipsis")
 
 
-def console() -> Console:
-    """What prints on standard output, in characters that it has, while somebody reads it."""
-    return Console(file=_Quiet(sys.stdout))  # type: ignore[arg-type]
+def console(*whole: RenderableType) -> Console:
+    """What prints on standard output, in characters that it has, while somebody reads it.
+
+    Args:
+        whole: what loses no column, whatever the width: a narrow terminal folds its lines.
+    """
+    made = Console(file=_Quiet(sys.stdout))  # type: ignore[arg-type]
+    boundless = made.options.update(max_width=1_000)
+    widths = [made.measure(part, options=boundless).maximum for part in whole]
+    made.width = max([made.width, *widths])
+    return made
 
 
 class _Quiet:

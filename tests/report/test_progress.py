@@ -19,6 +19,7 @@ from evojax.evolution.events import (
 )
 from evojax.learning import Memory
 from evojax.report import console, progress
+from evojax.report.tables import Column, Table
 
 Make = Callable[..., dict[str, Any]]
 
@@ -192,6 +193,17 @@ def test_a_closed_output_does_not_break_the_run(
         with progress() as watch:
             _run(watch, make(2)["generations"])
         console().print("a table")
+
+
+def test_a_table_keeps_its_columns_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cells = tuple(f"91.50 ± 1.14 at {number}x" for number in range(8))
+    table = Table("", tuple(Column(cell, cell) for cell in cells), (cells,)).rich()
+    console(table).print(table)
+    printed = capsys.readouterr().out
+    assert [cell for cell in cells if printed.count(cell) == 2] == list(cells)
 
 
 def test_an_output_that_lacks_a_character_gets_another(make: Make) -> None:
