@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,3 +32,13 @@ def test_every_package_imports_only_those_before_it():
         for file in list(folder.rglob("*.py")) or [folder.with_suffix(".py")]:
             later = set(imported(file)) & set(order[place + 1 :])
             assert not later, f"{file.relative_to(ROOT)} imports {sorted(later)}"
+
+
+def test_a_folder_called_evojax_is_not_taken_for_the_package(tmp_path):
+    """Such as the clone, for scripts that lie beside it."""
+    (tmp_path / "evojax").mkdir()
+    where = "import importlib.util; print(importlib.util.find_spec('evojax').origin)"
+    found = subprocess.run(
+        [sys.executable, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert Path(found.stdout.strip()).name == "__init__.py"
