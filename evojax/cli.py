@@ -40,6 +40,7 @@ class Show:
     Attributes:
         run: the run's folder.
         generation: which one to compact; by default the last whose network is there.
+        round_to: keep widths at multiples of this many channels, as hardware likes them.
         batch: images a forward pass, for latency.
         autotune: measure it as well with each convolution in the form that is fastest here, which
             takes some seconds for each distinct one.
@@ -47,6 +48,7 @@ class Show:
 
     run: tyro.conf.Positional[Path]
     generation: int | None = None
+    round_to: int = 1
     batch: int = 1
     autotune: bool = False
 
@@ -152,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show(options: Show) -> None:
     """Prints the tables of a run."""
     _check_batch(options.batch)
+    check_round_to(options.round_to)
     lineage = read_lineage(options.run)
     console = report.console()
     parts: list[Any]  # All of it is there before the first line is printed.
@@ -162,6 +165,7 @@ def show(options: Show) -> None:
             raise
         parts = [f"No table of the compacted network: {error}"]
     console.print(tables.generations(lineage).rich())
+    console.print()
     console.print(tables.layers(lineage, published(lineage["experiment"])).rich())
     for part in parts:
         console.print(part, markup=False)
@@ -169,7 +173,7 @@ def show(options: Show) -> None:
 
 def _shown_compacted(network: Saved, options: Show) -> list[Any]:
     """What `show` prints of a compacted generation."""
-    small = _compacted(network)
+    small = _compacted(network, options.round_to)
     dense = cost(network.apply, network.variables, network.image)
     masked = cost(network.apply, network.variables, network.image, network.masks)
     left = cost(small.apply, small.variables, network.image)

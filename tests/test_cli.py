@@ -70,6 +70,9 @@ def test_show_tells_widths_before_and_after(run, evojax, forms_alike, monkeypatc
     )
     assert row.split()[:3] == ["conv2", "32", str(alive)] and alive < 32
     assert re.search("fewer MACs: dense 1.00×, compacted .*×, autotuned .*×", printed)
+    rounded = evojax("show", run, "--round-to", 16)[1].split("Layers, compacted")[1]
+    row = next(line for line in rounded.splitlines() if "conv2" in line)
+    assert row.split()[:3] == ["conv2", "32", "32" if alive > 16 else "16"]
 
 
 def test_compact_writes_the_smaller_arrays(run, evojax, tmp_path):
@@ -116,6 +119,7 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
         (("export", run, tmp_path / "new", "--generation", 3), "expected one whose network is in"),
         (("report", tmp_path / "nowhere"), "there is no such file|missing"),
         (("show", run, "--batch", 0), "--batch must be at least 1"),
+        (("show", run, "--round-to", 0), "round_to must be a whole number of at least 1"),
         (
             ("export", run, tmp_path / "new", "--format", "npz", "--autotune"),
             "of which npz holds nothing",
