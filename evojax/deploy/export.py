@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -229,7 +231,9 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    data = jax2onnx.to_onnx(outputs, inputs=shapes, model_name="evojax").SerializeToString()
+    # It warns of shapes without a type, which onnxruntime does not miss, as the comparison shows.
+    with _without_warnings("onnx_ir"):
+        data = jax2onnx.to_onnx(outputs, inputs=shapes, model_name="evojax").SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 
@@ -239,6 +243,18 @@ def _onnx(forward: Callable[[PyTree], PyTree], x: PyTree) -> bytes:
 
     check_same(forward, run, x, NAME)
     return data
+
+
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """Keeps a package's loggers from telling less than errors."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _arrays(variables: PyTree, format: Format, report: Report | None) -> bytes:
