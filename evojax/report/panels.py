@@ -26,6 +26,8 @@ from evojax.report.style import (
 # Inches: of one plot, and around it.
 WIDE, TALL = 3.3, 2.35
 LEFT, BOTTOM, TOP, ACROSS, BETWEEN = 0.85, 0.72, 1.05, 0.95, 0.72
+NARROWEST = 6.5
+"""Inches that the title and the note beneath it need."""
 
 CHANCE = 90.0
 """Error of guessing among ten classes, per cent."""
@@ -44,9 +46,10 @@ def panels(
     theme: Theme, title: str, note: str, count: int, right: float
 ) -> tuple[Figure, list[Axes]]:
     """A picture of `count` plots in rows of two, `right` inches kept free beside them."""
-    rows = -(-count // 2)
+    rows, columns = -(-count // 2), min(count, 2)
     height = TOP + rows * TALL + (rows - 1) * BETWEEN + BOTTOM
-    figure = canvas(theme, height, LEFT + 2 * WIDE + ACROSS + right)
+    width = LEFT + columns * WIDE + (columns - 1) * ACROSS + right
+    figure = canvas(theme, height, max(width, NARROWEST))
     heading(figure, theme, title, note)
     plots = []
     for index in range(count):

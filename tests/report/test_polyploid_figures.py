@@ -37,6 +37,7 @@ FEW = cells((0.5, 0.65, 0.8, 0.95), BOTH)
 MANY = cells(
     [0.5 + 0.05 * step for step in range(10)], (*BOTH, (True, 2), (False, 2), (None, 1)), 3
 )
+ONE = cells((0.8,), ((True, 5), (True, 2), (None, 1)), 3)
 
 
 @pytest.fixture
@@ -85,8 +86,13 @@ def test_numbers_of_parents_are_compared_at_equal_share(drawn):
     assert len(figures["generations"].axes) == 4
 
 
+def test_a_single_plot_leaves_no_room_for_a_second(drawn):
+    (axes,) = drawn(ONE)["parents"].axes
+    assert axes.get_position().width > 0.4
+
+
 @pytest.mark.parametrize(
-    "cells", [FEW, MANY, [cell(1.0, None, 1, 0, 2)], [cell(0.8, True, 5, 0, 1)]]
+    "cells", [FEW, MANY, ONE, [cell(1.0, None, 1, 0, 2)], [cell(0.8, True, 5, 0, 1)]]
 )
 def test_the_pictures_are_legible(drawn, cells):
     for figure in drawn(cells).values():
