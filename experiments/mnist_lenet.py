@@ -2,8 +2,8 @@
 
     python experiments/mnist_lenet.py
 
-About an hour on one CPU core, whose work it is. Expect 99.0 % or more at 125-fold, 98.6 % at
-250-fold. The papers' method, read literally, with the same training:
+One to two hours on one CPU core, whose work it is. Expect 99.0 % or more at 125-fold, 98.5 % to
+98.7 % at 250-fold. The papers' method, read literally, with the same training:
 
     python experiments/mnist_lenet.py --out runs/literal --selection-pressure 1 --litter 1 \\
         --clusters 0.8 --synapses 0.8 --sizes --sweep False --sample-biases False \\

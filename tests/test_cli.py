@@ -14,7 +14,7 @@ import pytest
 from evojax import __version__, cli
 from evojax.data import Dataset, Split
 from evojax.deploy import autotuning
-from evojax.deploy.export import NEEDED
+from evojax.deploy.export import EXTRAS
 from evojax.evolution import Settings, evolve, saved
 from evojax.evolution.lineage import read_lineage, write_lineage
 from evojax.learning import Recipe, linen
@@ -70,9 +70,20 @@ def test_show_tells_widths_before_and_after(run, evojax, forms_alike, monkeypatc
     )
     assert row.split()[:3] == ["conv2", "32", str(alive)] and alive < 32
     assert re.search("fewer MACs: dense 1.00×, compacted .*×, autotuned .*×", printed)
+    assert "--cluster channel" not in printed
     rounded = evojax("show", run, "--round-to", 16)[1].split("Layers, compacted")[1]
     row = next(line for line in rounded.splitlines() if "conv2" in line)
     assert row.split()[:3] == ["conv2", "32", "32" if alive > 16 else "16"]
+
+
+def test_show_tells_which_clusters_make_networks_faster(run, monkeypatch):
+    monkeypatch.setattr(cli, "take_turns", lambda forms, x: [[1.0]] * len(forms))
+    network = saved(run)
+    *_, last = cli._shown_compacted(network, cli.Show(run))
+    assert "fewer MACs" in last
+    config = network.lineage["config"] | {"cluster": "kernel"}
+    kernels = network._replace(lineage=network.lineage | {"config": config})
+    assert "--cluster channel" in cli._shown_compacted(kernels, cli.Show(run))[-1]
 
 
 def test_compact_writes_the_smaller_arrays(run, evojax, tmp_path):
@@ -134,9 +145,9 @@ def test_bad_input_is_told_and_nothing_is_written(run, evojax, tmp_path, monkeyp
         assert status == 2 and errors.startswith("error: ") and not printed
         assert any(part in errors for part in message.split("|")), errors
     monkeypatch.setattr(sys.modules["evojax.deploy.export"], "find_spec", lambda name: None)
-    for format in NEEDED:
+    for format, extra in EXTRAS.items():
         status, _, errors = evojax("export", run, tmp_path / "new", "--format", format)
-        assert status == 2 and f"evojax-synthesis[{format}]" in errors
+        assert status == 2 and f"evojax-synthesis[{extra}]" in errors
     assert there.read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -32,12 +32,10 @@ ARRAYS = ("safetensors", "npz", "sparse")
 """Formats that hold the variables only, with a description beside them."""
 
 
-NEEDED = {
-    "onnx": ("jax2onnx", "onnxruntime"),
-    "safetensors": ("safetensors",),
-    "sparse": ("safetensors",),
-}
-"""Packages of the extras, by format."""
+EXTRAS = {"onnx": "onnx", "safetensors": "safetensors", "sparse": "safetensors"}
+"""Of evojax, by format."""
+NEEDED = {"onnx": ("jax2onnx", "onnxruntime"), "safetensors": ("safetensors",)}
+"""Packages of an extra."""
 
 NAME = "the exported network"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -134,9 +132,9 @@ def check_export(out: Path, format: str, *, force: bool = False) -> None:
     """
     if format not in get_args(Format):
         raise ValueError(f"format must be one of {', '.join(get_args(Format))}; got {format!r}")
-    missing = [name for name in NEEDED.get(format, ()) if find_spec(name) is None]
+    extra = EXTRAS.get(format, "")
+    missing = [name for name in NEEDED.get(extra, ()) if find_spec(name) is None]
     if missing:
-        extra = "onnx" if format == "onnx" else "safetensors"
         raise ValueError(
             f"{format} needs {' and '.join(missing)}: pip install 'evojax-synthesis[{extra}]'"
         )

@@ -16,6 +16,7 @@ import evojax
 from evojax.deploy import InconsistentError, load_sparse
 from evojax.deploy import export as export_function
 from evojax.deploy.checks import check_close
+from evojax.deploy.export import EXTRAS
 from tests.deploy.architectures import ARCHITECTURES
 
 
@@ -123,7 +124,7 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
 
 @pytest.mark.parametrize("format", ["onnx", "safetensors", "sparse"])
 def test_a_missing_extra_is_named_with_its_command(format, tmp_path, monkeypatch):
-    extra = "onnx" if format == "onnx" else "safetensors"
+    extra = EXTRAS[format]
     module = sys.modules["evojax.deploy.export"]
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"pip install 'evojax-synthesis\[{extra}\]'"):
