@@ -4,24 +4,13 @@ import json
 from collections import Counter
 from importlib import import_module
 
-import flax.linen as nn
 import jax
 import pytest
 
 from evojax.compilation import FOLDER
 from evojax.evolution import Settings
 from evojax.report.readme import benchmark
-
-
-class Small(nn.Module):
-    """For 32x32 images: a convolution and a classifier."""
-
-    classes: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Conv(4, (8, 8), (8, 8), name="conv")(x))
-        return nn.Dense(self.classes, name="dense")(x.reshape(len(x), -1))
+from tests.benchmarks.conftest import Small
 
 
 @pytest.fixture
