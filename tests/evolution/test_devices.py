@@ -65,14 +65,25 @@ def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypa
 ON_DEVICES = """
 import sys
 from pathlib import Path
-from evojax.evolution import evolve, read_lineage
+import jax
+from evojax.evolution import evolve, offspring, read_lineage
 from evojax.learning import linen, population_mesh
 from tests.conftest import CLASSES, Dataset, Tiny, pictures
 from tests.evolution.test_population import SETTINGS, untimed
 data = Dataset("quarters", CLASSES, pictures(64), pictures(50, seed=1))
 alone, out = map(Path, sys.argv[1:])
+mates, stacks = offspring.filled, []
+
+def filled(*args):
+    stacks.append(mates(*args))
+    return stacks[-1]
+
+offspring.filled = filled
 together = evolve(SETTINGS, linen(Tiny()), data, out, mesh=population_mesh(8))
 assert untimed(together) == untimed(read_lineage(alone))
+# Spread over the devices, parents would be encoded with other roundings.
+assert len(stacks) == 2
+assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(stacks))
 print("as on one device")
 """
 
