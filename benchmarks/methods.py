@@ -39,7 +39,17 @@ from evojax.evolution.lineage import configuration
 from evojax.learning import Recipe, linen
 from evojax.models import LeNet
 from evojax.report.comparison import MACS, SYNAPSES, Method, publish, read
-from evojax.study import check_different, command, finished, guarded, parsed, run, slug
+from evojax.study import (
+    check_different,
+    check_run,
+    check_writable,
+    command,
+    finished,
+    guarded,
+    parsed,
+    run,
+    slug,
+)
 
 # experiments/mnist_lenet.py's, with smaller litters; a tenth of the images gets more epochs.
 BASE = Settings(
@@ -146,6 +156,9 @@ class Options(Terms):
 def main(options: Options) -> int:
     """Runs what is not finished yet, then writes the study; returns the exit status."""
     plan = planned(options)
+    check_writable("--out", options.out)
+    for name, settings in plan:
+        check_run(folder(options, name, settings.seed), settings, "methods")
     dataset = images(options)
     model = linen(LeNet(dataset.classes))
     for name, settings in plan:

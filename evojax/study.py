@@ -25,6 +25,8 @@ from evojax.evolution import (
     evolve,
     read_lineage,
 )
+from evojax.evolution.lineage import configuration
+from evojax.evolution.run_folder import check_resumable
 from evojax.files import with_home
 from evojax.learning import Model, NonFiniteLoss
 
@@ -77,6 +79,15 @@ def run(out: Path, settings: Settings, model: Model, dataset: Dataset, experimen
         print("another process is at it", flush=True)
 
 
+def check_run(out: Path, settings: Settings, experiment: str) -> None:
+    """Checks that `run` can begin or continue there, as far as is known without the data.
+
+    Raises:
+        RunFolderError: the folder cannot be used, is damaged or holds a run of other settings.
+    """
+    check_resumable(out, configuration(settings, experiment, ""))
+
+
 def finished(out: Path) -> dict[str, Any] | None:
     """The lineage of a run that has ended; None where there is none, or it is to go on.
 
@@ -113,6 +124,17 @@ def check_different(flag: str, values: Sequence[object]) -> None:
     """
     if not values or len(set(values)) < len(values):
         raise ValueError(f"{flag} must be one or more different ones; got {values}")
+
+
+def check_writable(flag: str, folder: Path) -> None:
+    """Checks that a result can be written, before there is one.
+
+    Raises:
+        ValueError: it is no folder, or no folder of this user's.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{flag} {folder}: {nearest} is no folder to write to. Name another one.")
 
 
 def command() -> str:

@@ -40,8 +40,18 @@ from evojax.learning import Recipe, linen
 from evojax.models.lenet import LeNet
 from evojax.report.cells import Terms, entry
 from evojax.report.polyploid import publish
-from evojax.study import check_different, command, finished, guarded, parsed, run
+from evojax.study import (
+    check_different,
+    check_run,
+    check_writable,
+    command,
+    finished,
+    guarded,
+    parsed,
+    run,
+)
 
+EXPERIMENT = "mnist_polyploid"
 BASE = Settings(
     max_drop=100.0,
     cluster="filter",
@@ -100,12 +110,15 @@ class Options:
 def main(options: Options) -> int:
     """Runs the cells that are not finished yet, then writes the result; returns the exit status."""
     plan = planned(options)
+    check_writable("--results", options.results)
+    for terms, settings in plan:
+        check_run(folder(options, terms, settings.seed), settings, EXPERIMENT)
     if not options.collect:
         where = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
         dataset = load(options.data, subset=options.subset, **where)
         model = linen(LeNet(dataset.classes))
         for terms, settings in plan:
-            run(folder(options, terms, settings.seed), settings, model, dataset, "mnist_polyploid")
+            run(folder(options, terms, settings.seed), settings, model, dataset, EXPERIMENT)
     return collect(options, plan)
 
 
@@ -119,6 +132,7 @@ def planned(options: Options) -> list[tuple[Terms, Settings]]:
         check_different(f"--{name}", getattr(options, name))
     if wrong := [share for share in options.shares if not 0 < share <= 1]:
         raise ValueError(f"--shares must be in (0, 1], such as 0.8; got {wrong[0]:g}")
+    check_different("--shares", [_per_cent(share) for share in options.shares])  # They name cells.
     most = options.population
     if wrong := [count for count in options.parents if not 1 <= count <= most]:
         raise ValueError(f"--parents must be 1 to {most}, the population; got {wrong[0]}")
@@ -162,7 +176,12 @@ def settings_of(terms: Terms, seed: int, options: Options) -> Settings:
 def folder(options: Options, terms: Terms, seed: int) -> Path:
     """Where a cell's run lies."""
     tagging = {None: "", True: "-tagged", False: "-untagged"}[terms.tagging]
-    return options.out / f"R{100 * terms.share:g}{tagging}-m{terms.parents}-seed{seed}"
+    name = f"R{_per_cent(terms.share)}{tagging}-m{terms.parents}-seed{seed}"
+    return options.out / name
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:g}"
 
 
 def collect(options: Options, plan: list[tuple[Terms, Settings]]) -> int:

@@ -60,6 +60,18 @@ def check_folder(out: Path) -> None:
         raise _unwritable(out, error) from error
 
 
+def check_resumable(out: Path, config: dict[str, Any]) -> None:
+    """Checks that a folder can hold a run of this configuration, of whatever data; reads only.
+
+    Raises:
+        RunFolderError: as `open_run`.
+    """
+    check_folder(out)
+    lineage = read_lineage(out) if (out / "lineage.json").exists() else {}
+    data = lineage.get("config", config).get("data")
+    _resumed(out, {**config, "data": data}, lineage.get("dataset", {}), {})
+
+
 def _require_access(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)} ({folder})")

@@ -118,6 +118,7 @@ def _check_result(results: Path, lineage) -> None:
         ({"tagging": ()}, "--tagging must be one or more"),
         ({"shares": ()}, "--shares must be one or more"),
         ({"shares": (0.5, 1.1)}, "--shares must be in (0, 1], such as 0.8; got 1.1"),
+        ({"shares": (0.8, 0.80000001)}, "--shares must be one or more different ones; got ['80',"),
         ({"shares": (0.0,)}, "--shares must be in (0, 1], such as 0.8; got 0"),
         ({"parents": (4,)}, "--parents must be 1 to 3, the population; got 4"),
         ({"parents": (0,)}, "--parents must be 1 to 3, the population; got 0"),
@@ -131,6 +132,30 @@ def test_bad_options_are_told_before_any_work(polyploid, options, capsys, change
     assert guarded(lambda: polyploid.main(options(**changes))) == 2
     assert message in capsys.readouterr().err
     assert not options().out.exists()
+
+
+def test_results_that_cannot_be_written_are_told_before_any_work(polyploid, options, capsys):
+    file = options().out.with_name("file")
+    file.write_text("mine")
+    assert guarded(lambda: polyploid.main(options(results=file / "results"))) == 2
+    assert f"{file} is no folder to write to" in capsys.readouterr().err
+    assert not options().out.exists()
+
+
+def test_cells_on_other_terms_are_neither_continued_nor_collected(polyploid, options, capsys):
+    one = {"seeds": (0,), "parents": (1,)}
+    assert polyploid.main(options(**one)) == 0
+    capsys.readouterr()
+    # Nothing is done to the cells before it.
+    more = {"seeds": (1, 0), "parents": (1,), "chi": 0.5}
+    for collect in (False, True):
+        assert guarded(lambda c=collect: polyploid.main(options(**more, collect=c))) == 2
+        assert "another configuration (chi: 0.6 there, 0.5 now)" in capsys.readouterr().err
+    assert [path.name for path in options().out.iterdir()] == ["R80-m1-seed0"]
+    (options().out / "R80-m1-seed0" / "lineage.json").write_text("{")
+    assert guarded(lambda: polyploid.main(options(**one | {"seeds": (1, 0)}))) == 2
+    assert "Put it back from a copy" in capsys.readouterr().err
+    assert not (options().out / "R80-m1-seed1").exists()
 
 
 def test_cells_are_the_papers(polyploid):
