@@ -162,7 +162,13 @@ def _front(
 ) -> Callable[[Network], Network]:
     if settings.tagging:
         return lambda network: network
-    found, variables = _channels_of(model, shape, rule), _variables(model, shape)
+    try:
+        found = _channels_of(model, shape, rule)
+    except ValueError as error:
+        raise ValueError(
+            f"without gene tags (tagging=False) channels are moved, and {error}. Mate with them."
+        ) from error
+    variables = _variables(model, shape)
     made = fronting(model.predict, variables, jnp.zeros((1, *shape)), found, plan)
 
     def front(network: Network) -> Network:

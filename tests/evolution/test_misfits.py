@@ -138,6 +138,20 @@ def test_a_saved_network_of_another_model_or_generation_is_refused(dense, tiny, 
         evolve(with_(generations=3), dense, dataset, tmp_path)
 
 
+class Single(nn.Module):
+    """One layer, whose channels are the outputs."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4, name="dense")(x.reshape(len(x), -1))
+
+
+def test_a_model_without_channels_to_move_mates_with_tags_only(dataset, tmp_path):
+    with pytest.raises(ValueError, match="tagging=False.* no channel of this .*Mate with them"):
+        evolve(with_(tagging=False), linen(Single()), dataset, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Odd(nn.Module):
     """Classifiers that are none."""
 
