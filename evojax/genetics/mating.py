@@ -128,9 +128,11 @@ def _product(
 
 
 def _require_weights(name: str, weights: Sequence[float] | None) -> None:
-    if weights is not None and not all(w > 0 and math.isfinite(w) for w in weights):
+    if weights is None:
+        return
+    if not len(weights) or not all(w > 0 and math.isfinite(w) for w in weights):
         raise ValueError(f"{name} must be positive numbers, one for each parent; got {weights}")
-    least, most = (math.prod(pick(w, 1.0) for w in weights or ()) for pick in (min, max))
+    least, most = (math.prod(pick(w, 1.0) for w in weights) for pick in (min, max))
     if least < 1e-20 or most > 1e20:
         raise ValueError(
             f"{name} must have a product of at least 1e-20 of those below 1, and of at most 1e20 "

@@ -229,6 +229,7 @@ def test_parents_mate_in_one_program(compilations):
         ({"chi": 0.0}, r"chi must lie in \(0, 1\]; got 0.0"),
         ({"chi": 1.5}, r"chi must lie in \(0, 1\]; got 1.5"),
         ({"cluster_weights": (1.0, 0.0)}, "cluster_weights must be positive numbers"),
+        ({"cluster_weights": ()}, "cluster_weights must be positive numbers"),
         ({"synapse_weights": (1.0, float("nan"))}, "synapse_weights must be positive numbers"),
         ({"cluster_weights": (1e-15, 1e-15)}, "cluster_weights must .* at least 1e-20 .* below 1"),
         ({"synapse_weights": (1e15, 1e15)}, "synapse_weights must .* at most 1e20 .* above"),
