@@ -200,7 +200,11 @@ def end(status: int) -> NoReturn:
 
 
 def _initialize(joining: Joining) -> None:
-    """`jax.distributed.initialize`, but for its timeout, which would abort the process."""
+    """`jax.distributed.initialize`, but for its timeout, which would abort the process.
+
+    And but for its handler of SIGTERM, which notes the signal for who asks and goes on.
+    """
+    jax.config.update("jax_enable_preemption_service", False)
     failures: list[Exception] = []
 
     def initialize() -> None:

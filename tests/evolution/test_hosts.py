@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import socket
 from pathlib import Path
 from runpy import run_path
@@ -106,6 +107,16 @@ def test_killed_in_between_two_processes_end_as_one_does(start, tmp_path):
     # Their checksums stand for the networks' bits.
     assert untimed(resumed) == untimed(whole) and resumed["generations"][2]["crc32"]
     assert resumed["environment"]["processes"] == 2 and resumed["environment"]["device_count"] == 4
+
+
+def test_a_process_that_is_to_end_ends(start, tmp_path):
+    first, second = two(start, tmp_path / "run")
+    while second[0].exitcode is None and generations(tmp_path / "run") < 1:
+        second[0].join(0.01)
+    second[0].terminate()
+    assert ended(*second)[0] == -signal.SIGTERM
+    status, said = ended(*first)
+    assert status == 1 and "the processes' common work broke off" in said, said[-3000:]
 
 
 @pytest.mark.parametrize(
