@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -55,28 +53,6 @@ class Options:
     hosts: Annotated[Joining, tyro.conf.OmitArgPrefixes] = Joining()
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raises an interruption again that was swallowed, as those in callbacks of the collector are.
-
-    Python can only print what is raised there, and JAX has such a callback.
-    """
-    before = sys.unraisablehook
-
-    def tell(unraisable: sys.UnraisableHookArgs) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            # Not at once: that would be in the callback still.
-            threading.Timer(0.1, _thread.interrupt_main).start()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = tell
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
 def run(
     experiment: str,
     make_model: Callable[[int], nn.Module],
@@ -118,7 +94,7 @@ def leave(status: int) -> NoReturn:
 
 
 @leaving
-@interruptible()
+@study.interruptible()
 def run_task(
     experiment: str,
     prepare: Callable[[Any], tuple[Model, Dataset | Task]],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import re
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,11 +103,34 @@ def finished(out: Path) -> dict[str, Any] | None:
     return None if lineage["status"].startswith(("running", "interrupted")) else lineage
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raises an interruption again that was swallowed, as those in callbacks of the collector are.
+
+    Python can only print what is raised there, and JAX has such a callback.
+    """
+    before = sys.unraisablehook
+
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Not at once: that would be in the callback still.
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def guarded(work: Callable[[], int]) -> int:
     """What `work` returns, or the exit status of its error, which is told without a traceback."""
     keep_programs()
     try:
-        return work()
+        with interruptible():
+            return work()
     except (CheckpointError, DataLost, NonFiniteLoss, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax.command import interruptible, leave
+from evojax.command import leave
 from evojax.evolution import checkpoints, read_lineage
 from evojax.evolution import generations as generations_module
+from evojax.study import guarded, interruptible
 
 SMALL = Path(__file__).with_name("small.py")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -346,6 +347,7 @@ def test_an_interruption_in_a_callback_of_the_collector_is_not_lost(ctrl_c):
     with pytest.raises(KeyboardInterrupt), interruptible():
         swallowed()
     assert sys.unraisablehook is before
+    assert guarded(swallowed) == 130  # As of a sweep.
 
 
 @pytest.mark.parametrize("where", ["load", "evolve", "report.write"])
