@@ -74,9 +74,9 @@ def evolve(
         watch: called with each `Event`.
         mesh: of devices over which a generation's networks are spread, as many at once as fit
             (`evojax.learning.population_mesh`); by default they train one after another on one
-            device. Which, changes no bit of the lineage, unless batches are split as well. Where
-            devices of other processes are among them, all processes call this alike; process 0
-            reads and writes the folder, and it alone is watched.
+            device. Which, changes no bit of the lineage of float32 networks, unless batches are
+            split as well. Where devices of other processes are among them, all processes call this
+            alike; process 0 reads and writes the folder, and it alone is watched.
 
     Returns:
         The lineage, as in lineage.json. Its `status` says why it ended.
