@@ -43,15 +43,17 @@ def assert_same_with_gradients(ours, theirs, *args):
         ((5, 4), (1, 1), (1, 1), "SAME"),  # every pixel by itself: a matrix product
     ],
 )
-@pytest.mark.parametrize(("entering", "leaving"), [(3, 4), (1, 25)])
-def test_conv_agrees_with_lax_and_its_gradients(size, kernel, strides, padding, entering, leaving):
+@pytest.mark.parametrize(("batch", "entering", "leaving"), [(2, 3, 4), (35, 3, 2), (2, 1, 25)])
+def test_conv_agrees_with_lax_and_its_gradients(
+    size, kernel, strides, padding, batch, entering, leaving
+):
     def ours(x, w):
         return layers.conv(x, w, strides, padding, dimension_numbers=NHWC)
 
     def theirs(x, w):
         return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=NHWC)
 
-    x, w = normal(0, 2, *size, entering), normal(1, *kernel, entering, leaving)
+    x, w = normal(0, batch, *size, entering), normal(1, *kernel, entering, leaving)
     assert_same_with_gradients(ours, theirs, x, w)
 
 
