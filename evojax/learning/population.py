@@ -31,8 +31,9 @@ class PopulationTrainer(NamedTuple):
 
     Attributes:
         train: ``(keys, networks, images, epochs, on_epoch) -> (networks, epochs)``; keys are (N,),
-            a member's own. A member that breaks down harms no other one. Where there are several
-            processes, each gives the same arguments and gets all members.
+            a member's own. A member that breaks down harms no other one. All members come back to
+            the default device; where there are several processes, each gives the same arguments
+            and gets all members.
         evaluate: ``(networks, images) -> accuracies``, fractions (N,).
     """
 
@@ -119,17 +120,17 @@ def population_trainer(
         keys, images = spread(keys), placed(images, SAME)
         state, masks = started(networks)
 
-        def trained(state: State, number: int) -> tuple[State, PopulationEpoch]:
+        def one_epoch(state: State, number: int) -> tuple[State, PopulationEpoch]:
             done, of = placed((np.int32(number), np.int32(epochs)), SAME)
             state, *shown = epoch(state, masks, keys, images, done, of)
             losses, accuracies = (np.array(fetched(each)[:members]) for each in shown)
             return state, PopulationEpoch(losses, accuracies, 0.0)
 
-        state, history = in_epochs(trained, state, epochs, on_epoch)
-        whole = Network(state.params, state.batch_stats, masks)
-        if mesh.is_multi_process:
-            whole = jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)), whole)
-        return (whole if _members(whole) == members else _first(whole, members)), history
+        state, history = in_epochs(one_epoch, state, epochs, on_epoch)
+        trained = state.params, state.batch_stats
+        if mesh.size > 1:  # Left where they are, all that comes after would run on every device.
+            trained = jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), trained)
+        return Network(*trained, networks.masks), history
 
     def evaluate(networks: Network, images: Images) -> np.ndarray:
         counts = fetched(right(spread(networks), placed(images, SAME)))
@@ -239,11 +240,6 @@ def _placed(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
 
 def _split(images: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(images, PartitionSpec("data"))
-
-
-@partial(jax.jit, static_argnums=1)
-def _first(tree: PyTree, members: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[:members], tree)
 
 
 def _members(tree: PyTree) -> int:

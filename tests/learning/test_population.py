@@ -65,6 +65,8 @@ def together(members, mesh=None):
     """What a population of so many becomes, on the host, and its losses and accuracies."""
     kit = kit_of(mesh or population_mesh(1))
     trained, history = kit.train(*population(members), images(), EPOCHS)
+    # What goes on with them would else run on every device.
+    assert all(leaf.devices() == {jax.local_devices()[0]} for leaf in jax.tree.leaves(trained))
     return (
         [fetched(leaf) for leaf in jax.tree.leaves(trained)],
         np.stack([epoch.losses for epoch in history]),
