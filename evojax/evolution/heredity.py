@@ -21,7 +21,7 @@ def conceive(
         key: for the fresh weights of a newborn.
         ancestor_key: from which the ancestor's initial weights came.
         heredity: ``"inherit"`` takes the only parent's weights, ``"mean"`` and ``"fittest"`` those
-            of several (`inherited`), ``"newborn"`` new ones, ``"rewind"`` the ones that the
+            of several (`merged`), ``"newborn"`` new ones, ``"rewind"`` the ones that the
             ancestor started from.
         model: the model.
         shape: of an image, (H, W, C).
@@ -36,7 +36,7 @@ def conceive(
         case "inherit":
             params, batch_stats = parents.params, parents.batch_stats
         case "mean" | "fittest":
-            params, batch_stats = inherited(parents, heredity)
+            params, batch_stats = merged(parents, heredity)
         case _:
             params, batch_stats = model.init(key if heredity == "newborn" else ancestor_key, shape)
     return owning(params, batch_stats, masks)
@@ -54,7 +54,7 @@ def _owned(params: PyTree, batch_stats: PyTree, masks: PyTree) -> tuple[PyTree, 
 
 
 @partial(jax.jit, static_argnums=1)
-def inherited(parents: Network, heredity: str) -> tuple[PyTree, PyTree]:
+def merged(parents: Network, heredity: str) -> tuple[PyTree, PyTree]:
     r"""Weights of several parents made one; a single parent's are left as they are.
 
     .. math::

@@ -193,6 +193,11 @@ class Group(NamedTuple):
         """The axes that a cluster of the innermost kind spans."""
         return self.levels[-1] if self.levels else ()
 
+    def stacked(self, leaves: Mapping[str, jax.Array]) -> jax.Array:
+        """The members, of arrays by path, on a new first axis; one alone is not copied."""
+        members = [leaves[path] for path in self.paths]
+        return jnp.stack(members) if len(members) > 1 else jnp.asarray(members[0])[None]
+
 
 class Layout(NamedTuple):
     """How a network's parameters divide into groups: static, known when a program is traced."""

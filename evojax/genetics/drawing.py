@@ -63,7 +63,7 @@ class Parent(NamedTuple):
 
     def synapses(self, plan: Layout) -> tuple[jax.Array, jax.Array]:
         """How many are drawn, and how many are not but live with their channel (biases)."""
-        drawn = count(*[stacked(self.marks, group) for group in plan.groups])
+        drawn = count(*[group.stacked(self.marks) for group in plan.groups])
         undrawn = [
             self.marks[path]
             for path, role in plan.followers.items()
@@ -126,12 +126,6 @@ def draw_offspring(
         capped=(threshold < 0.0) & (not encoding.ranked),
         rescued=rescued,
     )
-
-
-def stacked(leaves: Mapping[str, jax.Array], group: Group) -> jax.Array:
-    """A group's members on a new first axis; one alone is not copied."""
-    members = [leaves[path] for path in group.paths]
-    return jnp.stack(members) if len(members) > 1 else jnp.asarray(members[0])[None]
 
 
 def _factor(log: jax.Array) -> jax.Array:

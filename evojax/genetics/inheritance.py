@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from evojax.genetics.clusters import Group, Layout
-from evojax.genetics.drawing import stacked
 from evojax.genetics.encoding import Encoding, Gene
 from evojax.genetics.mating import Mating
 from evojax.genetics.trees import PyTree, flatten
@@ -40,11 +39,10 @@ def inherited(
     """What offspring inherit: the groups' log-probabilities, and masks of all that may live."""
     leaves, _ = flatten(params)
     marks, _ = flatten(masks)
-    genes = []
-    for group in plan.groups:
-        genes.append(
-            _encode(encoding, mating, group, stacked(leaves, group), stacked(marks, group))
-        )
+    genes = [
+        _encode(encoding, mating, group, group.stacked(leaves), group.stacked(marks))
+        for group in plan.groups
+    ]
     if mating is not None:
         for path in plan.followers:
             marks[path] = mating.shared(marks[path])

@@ -88,23 +88,21 @@ def gene_tagged(
         return jnp.sum(masks, axis=0, dtype=jnp.int32) >= enough
 
     def strengths(parents: Strengths) -> Strengths:
-        whole = jnp.ones(parents.synapses.shape[1:], bool)
-        clusters, units = [], []
-        for level, unit in zip(parents.clusters, parents.cluster_units, strict=True):
-            having = level > -jnp.inf
-            passed = shared(having)
-            product = _product(level, unit, having, cluster_weights)
-            clusters.append(jnp.where(passed, product, -jnp.inf))
-            units.append(jnp.max(jnp.where(passed, jnp.abs(product), 0.0)))
-            whole &= passed
+        having = [level > -jnp.inf for level in parents.clusters]
+        passed = [shared(each) for each in having]
+        products = [
+            _product(*each, cluster_weights)
+            for each in zip(parents.clusters, parents.cluster_units, having, strict=True)
+        ]
         # A synapse: over the parents that have its innermost cluster, which all must have it.
-        whole &= ~jnp.any(having & (parents.synapses == -jnp.inf), axis=0)
-        synapses = _product(parents.synapses, parents.synapse_unit, having, synapse_weights)
+        lacking = jnp.any(having[-1] & (parents.synapses == -jnp.inf), axis=0)
+        whole = passed[-1] & ~lacking  # Who has a cluster has those that it lies in.
+        synapses = _product(parents.synapses, parents.synapse_unit, having[-1], synapse_weights)
         return Strengths(
-            clusters=tuple(clusters),
-            synapses=jnp.where(whole, synapses, -jnp.inf),
-            cluster_units=tuple(units),
-            synapse_unit=jnp.max(jnp.where(whole, jnp.abs(synapses), 0.0)),
+            clusters=tuple(map(_within, products, passed)),
+            synapses=_within(synapses, whole),
+            cluster_units=tuple(map(_largest, products, passed)),
+            synapse_unit=_largest(synapses, whole),
         )
 
     return Mating(strengths, shared)
@@ -125,6 +123,16 @@ def _product(
     if weights is not None:
         shares = shares * each(jnp.array(weights, jnp.float32))
     return jnp.prod(jnp.where(having, shares, 1.0), axis=0)
+
+
+def _within(products: jax.Array, passed: jax.Array) -> jax.Array:
+    """The strengths of what is passed on."""
+    return jnp.where(passed, products, -jnp.inf)
+
+
+def _largest(products: jax.Array, passed: jax.Array) -> jax.Array:
+    """The largest of them in size, Z or z of Eq. 4 and 5."""
+    return jnp.max(jnp.where(passed, jnp.abs(products), 0.0))
 
 
 def _require_weights(name: str, weights: Sequence[float] | None) -> None:

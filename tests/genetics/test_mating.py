@@ -204,6 +204,13 @@ def test_offspring_have_what_their_parents_pass_on(encoding):
             np.testing.assert_array_equal(layer["bias"], living)
 
 
+def test_a_bias_is_passed_on_where_enough_parents_have_it():
+    params, masks = parents_of(5, 5)
+    masks["conv"]["bias"] = np.arange(5)[:, None] < np.arange(1, 5)  # One to four of the five.
+    passed = synthesis_of(0.6).inheritable(params, masks)
+    assert passed["conv"]["bias"].tolist() == [False, False, True, True]
+
+
 def test_two_equal_parents_pass_on_what_one_has():
     params, masks = parents_of(7, 1)
     twins = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (params, masks))
