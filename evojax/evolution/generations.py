@@ -39,6 +39,7 @@ from evojax.evolution.settings import Settings
 from evojax.evolution.task import DataLost, Task
 from evojax.evolution.world import World, census_of, compacted_cost, make_world
 from evojax.files import replace
+from evojax.genetics import Draw
 from evojax.genetics.census import similarity
 from evojax.hosts import hosts_of
 from evojax.learning import Model, Network, NonFiniteLoss
@@ -119,7 +120,6 @@ def evolve(
                 lineage = new_lineage(experiment, command, settings, config, about)
             elif _status(settings, lineage) is None:
                 watch(RunContinued(len(lineage["generations"]), str(out)))
-            if _status(settings, lineage) is None:
                 note_surroundings(lineage)
             lineage |= {
                 "outputs": task.outputs,
@@ -129,18 +129,23 @@ def evolve(
             }
             _add_files(out, files)
         lineage = hosts.agreed(lineage)
-        try:
-            lineage["status"] = _evolve(out, lineage, world)
-        except (KeyboardInterrupt, DataLost) as error:
-            if hosts.leads and lineage["generations"]:
-                why = ": data were lost" if isinstance(error, DataLost) else ""
-                last = len(lineage["generations"])
-                lineage["status"] = f"interrupted after generation {last}{why}"
-                write_lineage(out, lineage)
-            raise
-        _write(out, lineage, world)
+        _to_its_end(out, lineage, world)
     watch(RunFinished(lineage["status"], str(out)))
     return lineage
+
+
+def _to_its_end(out: Path, lineage: dict[str, Any], world: World) -> None:
+    """Adds generations to the lineage until it ends, and writes why, be it interrupted."""
+    try:
+        lineage["status"] = _evolve(out, lineage, world)
+    except (KeyboardInterrupt, DataLost) as error:
+        if world.hosts.leads and lineage["generations"]:
+            why = ": data were lost" if isinstance(error, DataLost) else ""
+            last = len(lineage["generations"])
+            lineage["status"] = f"interrupted after generation {last}{why}"
+            write_lineage(out, lineage)
+        raise
+    _write(out, lineage, world)
 
 
 def _add_files(out: Path, files: Mapping[str, bytes]) -> None:
@@ -268,12 +273,20 @@ def _generation(
     The list of its parents is emptied, so that they are let go.
     """
     start = time.perf_counter()
-    settings = world.settings
-    key = jax.random.fold_in(jax.random.key(settings.seed), number)
+    key = jax.random.fold_in(jax.random.key(world.settings.seed), number)
     everyone = candidates(number, key, population, world)
-    members = fittest(everyone, settings.population)
+    members = fittest(everyone, world.settings.population)
     if not members:
         raise next(one.failure for one in reversed(everyone) if one.failure is not None)
+    record = _recorded(number, members, everyone, world)
+    networks = [one.network for one in members]
+    return networks, record | {"train_seconds": time.perf_counter() - start}
+
+
+def _recorded(
+    number: int, members: Sequence[Candidate], everyone: Sequence[Candidate], world: World
+) -> dict[str, Any]:
+    """What the record says of a generation: of the fittest, how it was drawn, and of the others."""
     best = members[0]
     measures = [world.trial.measure(one.network) for one in members]
     record = entry(
@@ -290,29 +303,25 @@ def _generation(
     if waited := sum(epoch.waited for epoch in best.epochs):
         record["waited_seconds"] = waited
     if best.draw is not None:
-        draw = best.draw
-        record |= {
-            "cluster_factor": _finite(draw.cluster_factor),
-            "synapse_factor": _finite(draw.synapse_factor),
-            "capped": bool(draw.capped),
-            "rescued": int(draw.rescued),
-            "litter": list(best.litter),
-            # Those that broke down have no fitness.
-            "offspring": [
-                {world.judged_by: one.fitness, "synapses": one.synapses} for one in everyone
-            ],
-        }
-    if settings.population > 1:
-        record |= {
-            "similarity": similarity(
-                [one.network.masks for one in members], world.plan, settings.cluster
-            ),
-            "members": [
-                _member(number, *pair, world) for pair in zip(members, measures, strict=True)
-            ],
-        }
-    networks = [one.network for one in members]
-    return networks, record | {"train_seconds": time.perf_counter() - start}
+        # Those that broke down have no fitness.
+        offspring = [{world.judged_by: one.fitness, "synapses": one.synapses} for one in everyone]
+        record |= _drawn(best.draw) | {"litter": list(best.litter), "offspring": offspring}
+    if world.settings.population > 1:
+        masks = [one.network.masks for one in members]
+        record["similarity"] = similarity(masks, world.plan, world.settings.cluster)
+        pairs = zip(members, measures, strict=True)
+        record["members"] = [_member(number, *pair, world) for pair in pairs]
+    return record
+
+
+def _drawn(draw: Draw) -> dict[str, Any]:
+    """What the record says of the draw of an architecture."""
+    return {
+        "cluster_factor": _finite(draw.cluster_factor),
+        "synapse_factor": _finite(draw.synapse_factor),
+        "capped": bool(draw.capped),
+        "rescued": int(draw.rescued),
+    }
 
 
 def _member(
