@@ -22,17 +22,18 @@ class NothingShared(ArithmeticError):
     """Parents have so little in common that a layer would be left without synapses."""
 
 
-def mates_of(key: jax.Array, settings: Settings) -> tuple[int, ...]:
+def mates_of(key: jax.Array, settings: Settings, living: int) -> tuple[int, ...]:
     """An offspring's parents, by their places in the population, the fittest first.
 
     Args:
         key: of the choice, where it is random.
         settings: say how many, and which.
+        living: networks that there really are; the first stand in for those that are missing.
     """
-    if settings.mates == "fittest" or settings.parents == settings.population:
-        return tuple(range(settings.parents))
-    drawn = jax.random.permutation(key, settings.population)[: settings.parents]
-    return tuple(np.sort(drawn).tolist())
+    drawn: Sequence[int] = range(settings.parents)
+    if settings.mates_differ:
+        drawn = jax.random.permutation(key, settings.population)[: settings.parents].tolist()
+    return tuple(sorted(place % living for place in drawn))
 
 
 def filled(population: Sequence[Network], settings: Settings) -> Network:
@@ -67,20 +68,24 @@ def shared_masks(parents: Network, world: World) -> PyTree:
     masks = world.synthesis.inheritable(parents.params, parents.masks)
     if barren := _barren(masks, world):
         settings = world.settings
-        advice = "no chi would help: expected fewer parents, or more synapses in their offspring"
-        for enough in range(settings.parents - 1, 0, -1):
-            lower = dataclasses.replace(settings, chi=enough / settings.parents)
-            synthesis = lower.synthesis(world.rule)
-            if not _barren(synthesis.inheritable(parents.params, parents.masks), world):
-                # Rounded down, for a little more would ask for one more parent.
-                largest = math.floor(1e4 * lower.chi) / 1e4
-                advice = f"the largest chi that leaves every layer some is {largest:g}"
-                break
         raise NothingShared(
             f"the parents share no synapses in {', '.join(barren)} that chi {settings.chi:g} of "
-            f"{settings.parents} would pass on; {advice}"
+            f"{settings.parents} would pass on; {_advice(parents, world)}"
         )
     return masks
+
+
+def _advice(parents: Network, world: World) -> str:
+    """The largest chi by which every layer would have synapses, in words, if there is one."""
+    settings = world.settings
+    for enough in range(settings.parents - 1, 0, -1):
+        lower = dataclasses.replace(settings, chi=enough / settings.parents)
+        synthesis = lower.synthesis(world.rule)
+        if not _barren(synthesis.inheritable(parents.params, parents.masks), world):
+            # Rounded down, for a little more would ask for one more parent.
+            chi = math.floor(1e4 * lower.chi) / 1e4
+            return f"the largest chi that leaves every layer some is {chi:g}"
+    return "no chi would help: expected fewer parents, or more synapses in their offspring"
 
 
 def _barren(masks: PyTree, world: World) -> list[str]:

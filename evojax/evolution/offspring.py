@@ -58,7 +58,7 @@ def offspring(
     fronted = [world.front(network) for network in population]
     everyone = filled(fronted, settings) if settings.population > 1 else fronted[0]
     population.clear()
-    mates = [mates_of(purpose(key, "mates"), settings) for key in keys]
+    mates = [mates_of(purpose(key, "mates"), settings, count) for key in keys]
     passed: dict[tuple[int, ...], float | None] = {}
     for each in dict.fromkeys(mates):
         masks = shared_masks(chosen(everyone, each, settings), world)
@@ -68,7 +68,7 @@ def offspring(
     draws = _drawn_together(keys, mates, everyone, world) if together else [None] * len(keys)
     return _in_turn(
         deque(
-            partial(_newborn, number, key, everyone, each, count, passed[each], draw, world)
+            partial(_newborn, key, everyone, each, size, passed[each], draw, world)
             for key, each, draw in zip(keys, mates, draws, strict=True)
         )
     )
@@ -89,24 +89,22 @@ def _drawn_together(
 
 
 def _newborn(
-    number: int,
     key: jax.Array,
     everyone: Network,
-    mates: Sequence[int],
-    count: int,
+    mates: tuple[int, ...],
+    size: float | None,
     passed: float | None,
     draw: Draw | None,
     world: World,
 ) -> Newborn:
-    """An offspring, the fittest of its litter, before its training.
+    """An offspring before its training.
 
     Args:
-        number: of the generation.
         key: of this network alone.
         everyone: all possible parents, stacked where a population may be several.
         mates: the places of its parents in the population.
-        count: how many networks the population really has.
-        passed: the architectural efficiency of what they pass on, where a size is asked for.
+        size: the architectural efficiency that is asked for, if one is.
+        passed: that of what its parents pass on, where there is a size.
         draw: of its architecture, where it was drawn already.
         world: the rest.
     """
@@ -119,32 +117,46 @@ def _newborn(
         conceive, purpose(key, "newborn"), _initial(world), heredity, world.model, world.shape,
         parents,
     )  # fmt: skip
-    losses: list[float] = []
-    share = None
+    losses: tuple[float, ...] = ()
+    if draw is None:
+        draw, masks, losses = _fittest_drawn(key, parents, size, passed, conceived, world)
+    else:
+        draw, masks = draw._replace(masks=None), _swept(draw, parents, world)
+    return Newborn(conceived(masks), census_of(masks, world).synapses, draw, losses, mates)
+
+
+def _fittest_drawn(
+    key: jax.Array,
+    parents: Network,
+    size: float | None,
+    passed: float | None,
+    conceived: Callable[[PyTree], Network],
+    world: World,
+) -> tuple[Draw, PyTree, tuple[float, ...]]:
+    """Of a litter the one with the lowest loss before any training: draw, masks, all losses."""
+    settings = world.settings
     # A ranking would draw the same one again and again.
-    size = 1 if settings.encoding == "magnitude" else settings.litter
+    litter = 1 if settings.encoding == "magnitude" else settings.litter
+    first = purpose(key, "synthesis")
+    draw, masks, share = _drawn(size, None, first, parents, passed, world)
+    if litter == 1:
+        return draw, masks, ()
     # One sample for all of them, which is drawn from all images.
-    judge = world.trial.loss(purpose(key, "litter")) if size > 1 else None
-    for index in range(size):
-        mate_key = purpose(key, "synthesis")
-        if index > 0:
-            mate_key = jax.random.fold_in(mate_key, index)
-        if draw is None or index > 0:
-            draw, masks, share = _drawn(
-                settings.size_of(number), share, mate_key, parents, passed, world
-            )
-        else:
-            masks = _swept(draw, parents, world)
-        draw = draw._replace(masks=None)
-        if judge is not None:
-            loss = judge(conceived(masks))
-            losses.append(loss if np.isfinite(loss) else np.finfo(np.float32).max.item())
-        if size == 1 or losses[-1] < min(losses[:-1], default=np.inf):
-            born = masks, draw
-    masks, draw = born
-    synapses = census_of(masks, world).synapses
-    places = tuple(index % count for index in mates)
-    return Newborn(conceived(masks), synapses, draw, tuple(losses), places)
+    judge = world.trial.loss(purpose(key, "litter"))
+    best, losses = (draw, masks), [_finite(judge(conceived(masks)))]
+    for index in range(1, litter):
+        each = jax.random.fold_in(first, index)
+        draw, masks, share = _drawn(size, share, each, parents, passed, world)
+        loss = _finite(judge(conceived(masks)))
+        if loss < min(losses):
+            best = draw, masks
+        losses.append(loss)
+    return *best, tuple(losses)
+
+
+def _finite(loss: float) -> float:
+    """The loss, or the largest number where it is none: it is never the lowest."""
+    return loss if np.isfinite(loss) else np.finfo(np.float32).max.item()
 
 
 def _drawn(
@@ -166,13 +178,14 @@ def _drawn(
         world: the rest.
 
     Returns:
-        The draw, the masks, and the share that led there; none where the settings' own did.
+        The draw without its masks, those after the sweep, and the share that led there; none where
+        the settings' own did.
     """
 
     def draw(share: float | None) -> tuple[Draw, PyTree]:
         allowed = None if share is None else jnp.float32(share)
         drawn = world.synthesis.draw(key, parents.params, parents.masks, allowed)
-        return drawn, _swept(drawn, parents, world)
+        return drawn._replace(masks=None), _swept(drawn, parents, world)
 
     if size is None or passed is None:
         return *draw(None), None

@@ -192,9 +192,14 @@ class Settings:
         """Whether anything depends on which networks are the fittest."""
         return (
             self.offspring > self.population
-            or (self.mates == "fittest" and self.parents < self.population)
+            or (self.parents < self.population and not self.mates_differ)
             or (self.heredity == "fittest" and self.parents > 1)
         )
+
+    @property
+    def mates_differ(self) -> bool:
+        """Whether parents are drawn for each offspring; else all have the same."""
+        return self.mates == "random" and self.parents < self.population
 
     @property
     def held_out(self) -> float:

@@ -140,8 +140,6 @@ def _variables(model: Model, shape: Shape) -> PyTree:
 def _draws(
     settings: Settings, synthesis: Synthesis
 ) -> Callable[[jax.Array, jax.Array, Network], Draw]:
-    alike = settings.mates == "fittest" or settings.parents == settings.population
-
     @jax.jit
     def draws(keys: jax.Array, mates: jax.Array, population: Network) -> Draw:
         everything = population.params, population.masks
@@ -150,9 +148,10 @@ def _draws(
         def draw(key: jax.Array, mates: jax.Array) -> Draw:
             return synthesis.draw(key, *jax.tree.map(lambda leaf: leaf[mates], everything))
 
-        if alike:  # Their parents' strengths are worked out only once.
-            return jax.vmap(draw, (0, None))(keys, mates[0])
-        return jax.vmap(draw)(keys, mates)
+        if settings.mates_differ:
+            return jax.vmap(draw)(keys, mates)
+        # Their parents' strengths are worked out only once.
+        return jax.vmap(draw, (0, None))(keys, mates[0])
 
     return draws
 

@@ -19,7 +19,9 @@ from evojax.evolution import (
     classification,
     evolve,
     generations,
+    heredity,
     mates,
+    offspring,
     read_lineage,
 )
 from evojax.evolution.mates import NothingShared, mates_of, shared_masks
@@ -190,9 +192,31 @@ def test_one_parent_in_a_population_is_asexual(tiny, dataset, tmp_path):
     assert {len(one["parents"]) for one in second["members"]} == {1}
 
 
+def test_offspring_stem_from_the_parents_in_their_record(tiny, dataset, tmp_path, monkeypatch):
+    born = []
+
+    def conceive(*args):
+        born.append((jax.device_get(args[-2]), *jax.random.key_data(args[0]).tolist()))
+        return heredity.conceive(*args)
+
+    monkeypatch.setattr(offspring, "conceive", conceive)
+    settings = with_(parents=2, mates="random", chi=1.0)  # None is chosen: they stay in order.
+    third = evolve(settings, tiny, dataset, tmp_path)["generations"][2]
+    old, children = population(tmp_path, 2), population(tmp_path, 3)
+    assert len({tuple(one["parents"]) for one in third["members"]}) > 1
+    for child, one, (parents, *_) in zip(children, third["members"], born[3:], strict=True):
+        both = jax.tree.map(lambda *leaves: np.stack(leaves), *(old[n] for n in one["parents"]))
+        jax.tree.map(np.testing.assert_array_equal, parents, both)
+        for mask, masks in zip(*map(jax.tree.leaves, (child.masks, both.masks)), strict=True):
+            assert not (mask & ~masks.all(0)).any()
+    assert len({tuple(key) for _, *key in born}) == 6  # A key of its own for each newborn.
+
+
 def test_where_trainings_break_down_the_fittest_stand_in(tiny, dataset, tmp_path, monkeypatch):
+    calls = []
+
     def frail(model, recipe, **options):
-        kit, calls = trainer(model, recipe, **options), []
+        kit = trainer(model, recipe, **options)
 
         def train(*args):
             calls.append(args)
@@ -206,6 +230,8 @@ def test_where_trainings_break_down_the_fittest_stand_in(tiny, dataset, tmp_path
     lineage = evolve(SETTINGS, tiny, dataset, tmp_path)
     assert [len(record["members"]) for record in lineage["generations"]] == [1, 1, 3]
     assert lineage["generations"][2]["members"][0]["parents"] == [0, 0, 0]
+    # Each has a key of its own.
+    assert len({tuple(jax.random.key_data(key).tolist()) for key, *_ in calls}) == 7
 
 
 def estranged(number):
@@ -267,12 +293,16 @@ def test_a_lineage_whose_parents_share_nothing_ends(tiny, dataset, tmp_path, mon
 
 def test_who_mates():
     fittest = with_(population=5, offspring=6, parents=2, chi=1.0)
-    assert mates_of(jax.random.key(0), fittest) == (0, 1)
+    assert mates_of(jax.random.key(0), fittest, 5) == (0, 1)
     random = dataclasses.replace(fittest, mates="random")
-    pairs = {mates_of(jax.random.key(seed), random) for seed in range(200)}
+    pairs = {mates_of(jax.random.key(seed), random, 5) for seed in range(200)}
     assert pairs == set(itertools.combinations(range(5), 2))
     everyone = dataclasses.replace(random, parents=5)
-    assert mates_of(jax.random.key(0), everyone) == (0, 1, 2, 3, 4)
+    assert mates_of(jax.random.key(0), everyone, 5) == (0, 1, 2, 3, 4)
+    # Of three the first two stand in for the fourth and the fifth.
+    assert mates_of(jax.random.key(0), everyone, 3) == (0, 0, 1, 1, 2)
+    pairs = {mates_of(jax.random.key(seed), random, 3) for seed in range(200)}
+    assert pairs == {(0, 0), (1, 1), (0, 1), (0, 2), (1, 2)}
 
 
 def test_it_stops_when_no_member_is_smaller_than_its_largest_parent():
