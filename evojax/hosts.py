@@ -233,16 +233,17 @@ def _initialize(joining: Joining) -> None:
 
 
 def _waited(joining: Joining) -> str:
-    # What JAX found by itself it tells nobody.
-    state = getattr(jax._src.distributed, "global_state", None)
-    address = getattr(state, "coordinator_address", None) or joining.coordinator
-    count = getattr(state, "num_processes", None) or joining.processes
-    first = getattr(state, "process_id", joining.process) == 0
+    address, processes = joining.coordinator, joining.processes or "the"
+    if address is None:
+        whom = "for the processes that JAX found in what started them"
+    elif joining.process == 0:
+        whom = f"at {address} for all {processes} processes"
+    else:
+        whom = f"for process 0 at {address}"
     return (
-        f"waited {joining.join_timeout:g} s "
-        + (f"at {address} for all {count} processes" if first else f"for process 0 at {address}")
-        + ", in vain. Start all of them, see that each host reaches that address (name, port, "
-        "firewall, no proxy), or allow more time with --join-timeout."
+        f"waited {joining.join_timeout:g} s {whom}, in vain. Start all of them, see that each host "
+        "reaches the address of process 0 (name, port, firewall, no proxy), or allow more time "
+        "with --join-timeout."
     )
 
 
