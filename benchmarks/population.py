@@ -21,6 +21,7 @@ from common import take_turns, write
 from rich.console import Console
 from rich.table import Table
 
+from evojax.genetics.trees import stacked
 from evojax.learning import (
     Images,
     Network,
@@ -74,23 +75,22 @@ def main(options: Options) -> None:
     report(rows, options)
 
 
-def ways(recipe: Recipe) -> dict[str, Callable[[jax.Array, Network, Images], object]]:
+def ways(recipe: Recipe) -> dict[str, Callable[[jax.Array, list[Network], Images], object]]:
     """The contestants: functions that train every member for an epoch."""
     model = linen(LeNet())
     alone = trainer(model, recipe)
 
-    def one_after_another(keys: jax.Array, networks: Network, data: Images) -> object:
-        members = [jax.tree.map(lambda leaf, i=i: leaf[i], networks) for i in range(len(keys))]
+    def one_after_another(keys: jax.Array, networks: list[Network], data: Images) -> object:
         trained = [
             alone.train(key, network, data, 1)[0]
-            for key, network in zip(keys, members, strict=True)
+            for key, network in zip(keys, networks, strict=True)
         ]
         return jax.block_until_ready(trained)
 
     def together(
-        kit: Callable[..., object], keys: jax.Array, networks: Network, data: Images
+        kit: Callable[..., object], keys: jax.Array, networks: list[Network], data: Images
     ) -> object:
-        return jax.block_until_ready(kit(keys, networks, data, 1))
+        return jax.block_until_ready(kit(keys, stacked(networks), data, 1))
 
     found = {WAYS[0]: one_after_another}
     for way in WAYS[1:]:
@@ -99,12 +99,15 @@ def ways(recipe: Recipe) -> dict[str, Callable[[jax.Array, Network, Images], obj
     return found
 
 
-def population(members: int) -> tuple[jax.Array, Network]:
-    """Keys of their own, and fresh networks on the first axis of every array."""
-    keys = jax.random.split(jax.random.key(0), members)
-    params, batch_stats = jax.vmap(lambda key: linen(LeNet()).init(key, SHAPE))(keys)
-    masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-    return keys, Network(params, batch_stats, masks)
+def population(members: int) -> tuple[jax.Array, list[Network]]:
+    """Keys of their own, and fresh networks, each by itself as evolution has them."""
+    keys, model = jax.random.split(jax.random.key(0), members), linen(LeNet())
+    networks = []
+    for key in keys:
+        params, batch_stats = model.init(key, SHAPE)
+        masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+        networks.append(Network(params, batch_stats, masks))
+    return keys, networks
 
 
 def images(count: int) -> Images:
