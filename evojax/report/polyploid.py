@@ -94,7 +94,7 @@ def pictures(cells: Sequence[Cell], what: str, theme: Theme = LIGHT) -> list[Pic
     most = {terms: group for terms, group in groups.items() if terms.parents == counts[-1]}
     seeds = max(map(len, groups.values()))
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "1 seed"
-    mated = f"{what}; {counts[-1]} parent{'s' * (counts[-1] > 1)}"
+    mated = f"{what}; {_parents(counts[-1])}"
     drawn = [
         over_generations(most, f"{mated}; {over}", theme),
         over_time(most, f"{mated}; {over}", theme),
@@ -192,8 +192,7 @@ def parents(groups: Groups, note: str, theme: Theme) -> Picture:
     """Accuracy against storage size for several numbers of parents, a plot for every R."""
     counts = sorted({terms.parents for terms in groups})
     colors = dict(zip(counts, theme.series * len(counts), strict=False))
-    words = [f"{count} parent{'s' * (count > 1)}" for count in counts]
-    labels = [Label(name, color, 0.0) for name, color in zip(words, colors.values(), strict=True)]
+    labels = [Label(_parents(count), color, 0.0) for count, color in colors.items()]
     labels += [_kind_label(kind, theme) for kind in _kinds(groups) if kind is not None]
     title = "Accuracy against storage size, by the number of parents"
     shares = _shares(groups)
@@ -253,6 +252,10 @@ def _kind_label(kind: bool | None, theme: Theme, line: str | None = None) -> Lab
     return Label(TITLES[kind], look.color, 0.0, look.marker, dash, face=look.face)
 
 
+def _parents(count: int) -> str:
+    return f"{count} parent{'s' * (count > 1)}"
+
+
 def _right(labels: Sequence[Label]) -> float:
     return 0.15 + max(label.width for label in labels)
 
@@ -286,6 +289,6 @@ def _ends(groups: Groups) -> str:
     lines = []
     for terms, group in groups.items():
         last = spread(group, lambda cell: cell.accuracy)[0][-1]
-        name = f"R {100 * terms.share:g} %, {terms.parents} parents{SHORT[terms.tagging]}"
+        name = f"R {100 * terms.share:g} %, {_parents(terms.parents)}{SHORT[terms.tagging]}"
         lines.append(f"{name}: {100 * last:.2f} %")
     return f"Accuracy of the last generation: {'; '.join(lines)}."

@@ -114,6 +114,7 @@ def test_pictures_are_pngs_with_words():
     for picture in pictures(FEW, WHAT):
         assert picture.png[1:4] == b"PNG"
         assert "R 50 %" in picture.alt
+    assert all("R 80 %, 1 parent: " in p.alt for p in pictures([cell(0.8, None, 1, 0)], WHAT)[:3])
     with pytest.raises(ValueError, match="at least one cell"):
         pictures([], WHAT, LIGHT)
 
