@@ -19,7 +19,7 @@ from evojax.learning.steps import Moment, State, steps
 from evojax.learning.training import PopulationEpoch, in_epochs
 
 PyTree = Any
-Together = Literal["map", "vmap"]
+Way = Literal["map", "vmap"]
 MEMBERS = PartitionSpec("population")
 SAME = PartitionSpec()
 
@@ -79,7 +79,7 @@ def population_trainer(
     model: Model,
     recipe: Recipe,
     mesh: Mesh | None = None,
-    together: Together = "map",
+    together: Way = "map",
     donate: bool = False,
 ) -> PopulationTrainer:
     """Compiles, on first use, a population's epoch and its evaluation.
@@ -140,7 +140,7 @@ def population_trainer(
 
 
 def population_steps(
-    model: Model, recipe: Recipe, mesh: Mesh, together: Together = "map"
+    model: Model, recipe: Recipe, mesh: Mesh, together: Way = "map"
 ) -> PopulationSteps:
     """The functions that train a population; arguments as of `population_trainer`."""
     pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
@@ -158,7 +158,7 @@ def population_steps(
 
 def _for_all(
     mesh: Mesh,
-    together: Together,
+    together: Way,
     function: Callable[..., PyTree],
     shared: int,
     state: bool = False,
