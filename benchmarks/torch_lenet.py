@@ -1,12 +1,12 @@
 """LeNet in PyTorch: trained step by step as evojax trains it, and cut by Torch-Pruning."""
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+import torch_networks
 from torch import nn
 
 from evojax.data import Dataset
@@ -35,28 +35,7 @@ def generation_key(seed: int, generation: int) -> jax.Array:
 def lenet(params: dict[str, dict[str, np.ndarray]], inputs: int) -> nn.Sequential:
     """evojax.models.LeNet in PyTorch, with weights given as evojax has them."""
     kernels = {name: torch.tensor(layer["kernel"]) for name, layer in params.items()}
-    classes = kernels["dense2"].shape[1]
-
-    def average() -> nn.Module:
-        return nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
-
-    net = nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(inputs, 32, 5, padding=2),
-            pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(32, 32, 5, padding=2),
-            relu2=nn.ReLU(),
-            pool2=average(),
-            conv3=nn.Conv2d(32, 64, 5, padding=2),
-            relu3=nn.ReLU(),
-            pool3=average(),
-            dense1=nn.Conv2d(64, 64, 4),
-            relu4=nn.ReLU(),
-            flat=nn.Flatten(),
-            dense2=nn.Linear(64, classes),
-        )
-    )
+    net = torch_networks.lenet(inputs, kernels["dense2"].shape[1])
     with torch.no_grad():
         for name, kernel in kernels.items():
             layer = net.get_submodule(name)

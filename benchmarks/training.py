@@ -1,12 +1,17 @@
-"""What does masking cost in training, and how fast is training at all?
+"""How fast is training, beside PyTorch, and what does masking cost?
 
     python benchmarks/training.py
     taskset -c 0 python benchmarks/training.py --threads 1
 
-Images per second of LeNet's training epoch (evojax.learning; forward, backward, AdamW), once
-without masks and once with four fifths of every kernel pruned, and, where torch is importable, of
-the same net and recipe in PyTorch. All take turns within one run, after a warm-up; medians are
-reported, and the ratio is the median of the turns' ratios. Masking may cost 5 %.
+and on a GPU
+
+    python benchmarks/training.py --networks AlexNet ResNet-56 --compute-dtype bfloat16 \\
+        --compiled True
+
+Images a second of training epochs (evojax.learning; forward, backward, AdamW), once without masks
+and once with four fifths of every kernel pruned, and, where torch is importable, of the same net
+and optimizer in PyTorch, channels last, on the same device. All take turns within one run, after a
+warm-up; the ratio is the median of the turns' ratios.
 """
 
 import statistics
@@ -14,7 +19,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from common import take_turns, write
@@ -22,10 +29,27 @@ from rich.console import Console
 from rich.table import Table
 
 from evojax.learning import Network, Recipe, linen, on_device, trainer
-from evojax.models import LeNet
+from evojax.models import AlexNet, LeNet, ResNet
 from evojax.study import parsed
 
 ALIVE = 0.2
+EVOJAX = ("dense", "masked")
+PYTORCH = "PyTorch"
+
+
+class Subject(NamedTuple):
+    """A network, and channels of the 32x32 images that it is given."""
+
+    module: nn.Module
+    channels: int
+
+
+NETWORKS = {
+    "LeNet": Subject(LeNet(), 1),
+    "AlexNet": Subject(AlexNet(), 3),
+    "ResNet-20": Subject(ResNet(3), 3),
+    "ResNet-56": Subject(ResNet(9), 3),
+}
 
 
 @dataclass(frozen=True)
@@ -33,50 +57,72 @@ class Options:
     """What to measure.
 
     Attributes:
-        out: where to write the result as JSON.
+        networks: which; of LeNet, AlexNet, ResNet-20 and ResNet-56.
         turns: how often each contestant is timed.
-        steps: training steps a turn.
+        steps: training steps a turn, of LeNet; of the others, which are larger, a fifth.
         batch_size: images a step.
-        channels: of the 32x32 images.
+        compute_dtype: of activations and matrix products, in PyTorch by its autocast.
+        compiled: whether PyTorch's networks are compiled (torch.compile).
         threads: of PyTorch; 0 leaves its default. JAX takes the cores it may run on.
+        out: where to write the result as JSON.
     """
 
-    out: Path = Path("runs/benchmarks/training.json")
-    turns: int = 15
+    networks: tuple[str, ...] = ("LeNet", "AlexNet", "ResNet-20")
+    turns: int = 9
     steps: int = 10
     batch_size: int = 128
-    channels: int = 1
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
     threads: int = 0
+    out: Path = Path("runs/benchmarks/training.json")
 
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
-    rng = np.random.default_rng(0)
-    shape = (options.steps * options.batch_size, 32, 32, options.channels)
-    images = rng.integers(0, 256, shape, np.uint8)
-    labels = rng.integers(0, 10, shape[0], np.int32)
-    contestants = evojax_epochs(images, labels, options)
-    versions = {}
+    versions: dict[str, Any] = {}
     try:
         import torch
     except ImportError:
         print("torch is not importable: measuring evojax alone", file=sys.stderr)
     else:
-        contestants["PyTorch"] = torch_epoch(images, labels, options)
+        torch.set_num_threads(options.threads or torch.get_num_threads())
         versions = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-    speeds = {
-        name: [shape[0] / seconds for seconds in times]
-        for name, times in take_turns(contestants, options.turns).items()
+    results = {
+        name: measured(name, options, with_torch=bool(versions)) for name in options.networks
     }
-    report(speeds, options, versions)
+    report(results, options, versions)
+
+
+def measured(name: str, options: Options, with_torch: bool) -> dict[str, Any]:
+    """Images a second of every contestant, and its speed as a share of the dense network's."""
+    subject = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    count = options.batch_size * (options.steps if name == "LeNet" else max(options.steps // 5, 1))
+    images = rng.integers(0, 256, (count, 32, 32, subject.channels), np.uint8)
+    labels = rng.integers(0, 10, count, np.int32)
+    contestants = evojax_epochs(subject.module, images, labels, options)
+    if with_torch:
+        contestants[PYTORCH] = torch_epoch(name, images, labels, options)
+    times = take_turns(contestants, options.turns)
+    return {
+        contestant: {
+            "images_per_second": count / statistics.median(own),
+            "of_dense": statistics.median(
+                dense / one for dense, one in zip(times[EVOJAX[0]], own, strict=True)
+            ),
+            "seconds": own,
+        }
+        for contestant, own in times.items()
+    }
 
 
 def evojax_epochs(
-    images: np.ndarray, labels: np.ndarray, options: Options
-) -> dict[str, Callable[[], None]]:
+    module: nn.Module, images: np.ndarray, labels: np.ndarray, options: Options
+) -> dict[str, Callable[[], object]]:
     """One epoch each of the dense and of the masked network."""
-    model = linen(LeNet())
-    train = trainer(model, Recipe(batch_size=options.batch_size)).train
+    model = linen(module)
+    recipe = Recipe(batch_size=options.batch_size, compute_dtype=options.compute_dtype)
+    train = trainer(model, recipe).train
     data = on_device(images, labels)
     params, batch_stats = model.init(jax.random.key(0), images.shape[1:])
     keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
@@ -84,75 +130,59 @@ def evojax_epochs(
         lambda leaf: jax.random.bernoulli(next(keys), ALIVE, leaf.shape) if leaf.ndim > 1 else None,
         params,
     )
-    networks = {
-        "dense": Network(params, batch_stats, jax.tree.map(lambda _: None, params)),
-        "masked": Network(params, batch_stats, masks),
-    }
+    whole = jax.tree.map(lambda _: None, params)
 
-    def epoch(network: Network) -> Callable[[], None]:
-        def run() -> None:
-            trained, _ = train(jax.random.key(2), network, data, 1)
-            jax.block_until_ready(trained.params)
+    def epoch(masks: Any) -> Callable[[], object]:  # noqa: ANN401 (a PyTree)
+        network = Network(params, batch_stats, masks)
+        return lambda: jax.block_until_ready(train(jax.random.key(2), network, data, 1)[0])
 
-        return run
-
-    return {name: epoch(network) for name, network in networks.items()}
+    return dict(zip(EVOJAX, map(epoch, (whole, masks)), strict=True))
 
 
-def torch_epoch(images: np.ndarray, labels: np.ndarray, options: Options) -> Callable[[], None]:
-    """One epoch of the same net and recipe in PyTorch, eager, in its fastest CPU layout."""
+def torch_epoch(
+    name: str, images: np.ndarray, labels: np.ndarray, options: Options
+) -> Callable[[], object]:
+    """One epoch of the same net and optimizer in PyTorch."""
     import torch
-    from torch import nn
-    from torch_lenet import lenet
+    from torch.nn.functional import cross_entropy
+    from torch_networks import NETWORKS as THEIRS
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-
-    params, _ = linen(LeNet()).init(jax.random.key(0), images.shape[1:])
-    net = lenet(jax.device_get(params), options.channels)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = THEIRS[name]().to(device, memory_format=torch.channels_last)
+    forward = torch.compile(net) if options.compiled else net
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.0)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels).to(device).long()
+    low = options.compute_dtype == "bfloat16"
 
-    def run() -> None:
+    def run() -> object:
         order = torch.randperm(len(y), device=device).view(-1, options.batch_size)
         total = torch.zeros((), device=device)
         for rows in order:
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(x[rows].float() / 127.5 - 1), y[rows])
+            with torch.autocast(device, torch.bfloat16, enabled=low):
+                loss = cross_entropy(forward(x[rows].float() / 127.5 - 1), y[rows])
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        total.item()
+        return total.item()
 
     return run
 
 
-def report(speeds: dict[str, list[float]], options: Options, versions: dict) -> None:
+def report(results: dict[str, Any], options: Options, versions: dict[str, Any]) -> None:
     """Prints the table and writes the JSON file."""
-    table = Table("", "images/s", "fastest", "of dense", title="LeNet, training")
-    result = {}
-    for name, values in speeds.items():
-        ratios = [one / dense for one, dense in zip(values, speeds["dense"], strict=True)]
-        result[name] = {
-            "images_per_second": statistics.median(values),
-            "fastest": max(values),
-            "of_dense": statistics.median(ratios),
-            "all": values,
-        }
-        row = result[name]
-        table.add_row(
-            name,
-            f"{row['images_per_second']:,.0f}",
-            f"{row['fastest']:,.0f}",
-            f"{row['of_dense']:.3f}",
-        )
+    headings = ["speed of training, of the dense network's", *results]
+    contestants = next(iter(results.values()))
+    rows = [
+        [contestant, *(f"{result[contestant]['of_dense']:.2f}" for result in results.values())]
+        for contestant in contestants
+    ]
+    table = Table(*headings)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
-    headings = ["one epoch of LeNet", "speed, of the dense network's"]
-    rows = [[name, f"{row['of_dense']:.2f}"] for name, row in result.items()]
-    write("training", [headings, *rows], options, result, versions)
+    write("training", [headings, *rows], options, results, versions)
 
 
 if __name__ == "__main__":
