@@ -5,8 +5,7 @@
 
 and on a GPU
 
-    python benchmarks/training.py --networks AlexNet ResNet-56 --compute-dtype bfloat16 \\
-        --compiled True
+    python benchmarks/training.py --networks AlexNet ResNet-56 --compute-dtype bfloat16 --compiled
 
 Images a second of training epochs (evojax.learning; forward, backward, AdamW), once without masks
 and once with four fifths of every kernel pruned, and, where torch is importable, of the same net

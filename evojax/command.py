@@ -20,7 +20,8 @@ from evojax.data import Dataset, load
 from evojax.evolution import CheckpointError, DataLost, Settings, evolve
 from evojax.evolution.run_folder import check_folder
 from evojax.evolution.task import Task
-from evojax.hosts import ALONE, HostError, Hosts, Joining, end, join, leaving
+from evojax.hosts import ALONE, HostError, Hosts
+from evojax.joining import Joining, end, join, leaving
 from evojax.learning import Model, NonFiniteLoss, linen, population_mesh
 from evojax.report import tables
 from evojax.report.paper import published

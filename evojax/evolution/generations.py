@@ -18,6 +18,7 @@ from evojax.data import DataError, Dataset
 from evojax.evolution import checkpoints
 from evojax.evolution.candidates import Candidate, candidates, fittest
 from evojax.evolution.classification import classification
+from evojax.evolution.ending import status_of, terms
 from evojax.evolution.events import (
     GenerationFinished,
     RunContinued,
@@ -118,7 +119,7 @@ def evolve(
             if lineage is None:
                 command = command or " ".join(sys.argv)
                 lineage = new_lineage(experiment, command, settings, config, about)
-            elif _status(settings, lineage) is None:
+            elif status_of(settings, lineage) is None:
                 watch(RunContinued(len(lineage["generations"]), str(out)))
                 note_surroundings(lineage)
             lineage |= {
@@ -160,7 +161,7 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
     with hosts.together(checkpoints.CheckpointError):
         population = _last(out, lineage, world)
     population = hosts.agreed_arrays(population)
-    while (status := _status(world.settings, lineage)) is None:
+    while (status := status_of(world.settings, lineage)) is None:
         number = len(lineage["generations"]) + 1
         try:
             with hosts.working():
@@ -169,7 +170,7 @@ def _evolve(out: Path, lineage: dict[str, Any], world: World) -> str:
             if not lineage["generations"]:
                 raise
             status = f"stopped: {error}; generation {number - 1} is the last good one"
-            lineage["broken"] = _terms(world.settings, number) | {"status": status}
+            lineage["broken"] = terms(world.settings, number) | {"status": status}
             return status
         except DataError as error:
             raise DataLost(
@@ -223,46 +224,6 @@ def _last(out: Path, lineage: dict[str, Any], world: World) -> list[Network]:
             raise checkpoints.unrecorded(out, number)
         population.append(jax.tree.map(jnp.asarray, network))
     return population
-
-
-def _status(settings: Settings, lineage: dict[str, Any]) -> str | None:
-    """Why the lineage ends here, or ``None`` if it goes on."""
-    generations = lineage["generations"]
-    if not generations:
-        return None
-    last = generations[-1]
-    for measure in scored(last):
-        # Rounded, for 97 % less 94 % is more than 3 points in floating point.
-        drop = round(100 * (generations[0][measure] - last[measure]), 9)
-        if drop > settings.max_drop:
-            return (
-                f"stopped: {measure} fell {drop:.2f} points below the ancestor's in generation "
-                f"{last['generation']} (max_drop {settings.max_drop:g})"
-            )
-    if last["generation"] >= settings.generations:
-        return f"finished: {last['generation']} generations"
-    sized = settings.size_of(last["generation"]) is not None
-    if len(generations) > 1 and not sized and _no_smaller(*generations[-2:]):
-        return f"stopped: generation {last['generation']} is no smaller than its parent"
-    broken = lineage.get("broken") or {}
-    if broken.items() >= _terms(settings, last["generation"] + 1).items():
-        return broken["status"]  # Trained again it would break down again.
-    return None
-
-
-def _no_smaller(before: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    """Whether no network of a generation has fewer synapses than the largest of its parents."""
-    parents = [one["synapses"] for one in members_of(before)]
-    return all(
-        one["synapses"] >= max(parents[place] for place in one.get("parents", [0]))
-        for one in members_of(record)
-    )
-
-
-def _terms(settings: Settings, number: int) -> dict[str, Any]:
-    """What of the settings may change before a generation and decides how its training ends."""
-    epochs, size = settings.epochs_of(number), settings.size_of(number)
-    return {"generation": number, "epochs": epochs, "size": size}
 
 
 def _generation(

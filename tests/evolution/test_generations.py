@@ -17,10 +17,10 @@ from evojax.evolution import (
     checkpoints,
     classification,
     evolve,
-    generations,
     lineage,
     read_lineage,
 )
+from evojax.evolution.ending import status_of
 from evojax.learning import NonFiniteLoss, Recipe, trainer
 
 SETTINGS = Settings(
@@ -243,9 +243,9 @@ def test_three_points_are_not_more_than_three_points():
         {"generation": n, "accuracy": a, "synapses": 9 - n} for n, a in ((1, 0.97), (2, 0.94))
     ]
     assert 100 * (0.97 - 0.94) > 3.0  # In floating point.
-    assert generations._status(with_(max_drop=3.0), {"generations": records}) is None
+    assert status_of(with_(max_drop=3.0), {"generations": records}) is None
     records[1]["accuracy"] = 0.9399
-    assert "3.01 points" in generations._status(with_(max_drop=3.0), {"generations": records})
+    assert "3.01 points" in status_of(with_(max_drop=3.0), {"generations": records})
 
 
 def test_it_stops_when_nothing_gets_smaller(dense, dataset, tmp_path):

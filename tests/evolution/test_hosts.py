@@ -14,7 +14,8 @@ import pytest
 
 from evojax.evolution import read_lineage
 from evojax.evolution.run_folder import check_alike
-from evojax.hosts import ALONE, Joining, hosts_of, join
+from evojax.hosts import ALONE, hosts_of
+from evojax.joining import Joining, join
 from evojax.learning import population_mesh
 from tests.evolution.test_population import untimed
 

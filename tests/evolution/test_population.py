@@ -18,12 +18,12 @@ from evojax.evolution import (
     checkpoints,
     classification,
     evolve,
-    generations,
     heredity,
     mates,
     offspring,
     read_lineage,
 )
+from evojax.evolution.ending import status_of
 from evojax.evolution.mates import NothingShared, mates_of, shared_masks
 from evojax.genetics.census import similarity
 from evojax.learning import Network, NonFiniteLoss, Recipe, linen, trainer
@@ -314,7 +314,7 @@ def test_it_stops_when_no_member_is_smaller_than_its_largest_parent():
 
     for sizes, ends in (([9, 8], True), ([9, 7], False), ([8, 8], False)):
         lineage = {"generations": [record(1, [9, 8]), record(2, sizes, [[0], [1]])]}
-        status = generations._status(SETTINGS, lineage)
+        status = status_of(SETTINGS, lineage)
         assert (status is not None and "no smaller" in status) == ends
 
 
