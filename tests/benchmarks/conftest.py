@@ -7,25 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import flax.linen as nn
-import jax
 import numpy as np
 import pytest
 
 from evojax.data import Dataset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-class Small(nn.Module):
-    """For 32x32 images: a convolution and a classifier."""
-
-    classes: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Conv(4, (8, 8), (8, 8), name="conv")(x))
-        return nn.Dense(self.classes, name="dense")(x.reshape(len(x), -1))
 
 
 @pytest.fixture(autouse=True, scope="package")

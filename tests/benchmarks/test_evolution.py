@@ -10,7 +10,7 @@ import pytest
 from evojax.compilation import FOLDER
 from evojax.evolution import Settings
 from evojax.report.readme import benchmark
-from tests.benchmarks.conftest import Small
+from tests.experiments.small import Small
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from evojax.learning import linen
 from evojax.report.readme import benchmark
-from tests.benchmarks.conftest import Small
+from tests.experiments.small import Small
 
 
 @pytest.fixture
