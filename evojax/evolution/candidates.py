@@ -156,11 +156,7 @@ def _together(
     on_epoch: OnEpoch,
     world: World,
 ) -> list[Candidate]:
-    """Trains networks as one program, spread over the devices.
-
-    Trained, they lie together where they were born: on several devices what is computed of them
-    next, their offspring's architectures and their measures, would differ in its rounding.
-    """
+    """Trains networks as one program, spread over the devices, from which they come back."""
     histories: list[list[Epoch]] = [[] for _ in born]
 
     def each_on_epoch(number: int, result: PopulationEpoch) -> None:
@@ -171,7 +167,6 @@ def _together(
             on_epoch(index, number, epoch)
 
     networks = world.hosts.agreed_arrays(stacked([one.network for one in born]))
-    home = jax.tree.leaves(networks)[0].sharding
     born[:] = [one._replace(network=GONE) for one in born]  # They are in the stack now.
     networks = together.train(jnp.stack(list(keys)), networks, epochs, each_on_epoch)
     nothing: list[float | None] = [None] * len(born)
@@ -183,6 +178,6 @@ def _together(
             failure = broke_down(broken[0], epochs, world.settings.recipe)
             trained.append(Candidate(*newborn, [], None, failure))
             continue
-        newborn = newborn._replace(network=jax.device_put(taken(networks, index), home))
+        newborn = newborn._replace(network=taken(networks, index))
         trained.append(Candidate(*newborn, histories[index], fitness[index]))
     return trained

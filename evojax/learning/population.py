@@ -128,7 +128,8 @@ def population_trainer(
 
         state, history = in_epochs(one_epoch, state, epochs, on_epoch)
         trained = state.params, state.batch_stats
-        if mesh.size > 1:  # Left where they are, all that comes after would run on every device.
+        if mesh.size > 1:
+            # Left where they are, what comes next would run on every device, and round otherwise.
             trained = jax.tree.map(lambda leaf: jnp.asarray(fetched(leaf)[:members]), trained)
         return Network(*trained, networks.masks), history
 

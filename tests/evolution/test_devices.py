@@ -79,7 +79,15 @@ def filled(*args):
     return stacks[-1]
 
 offspring.filled = filled
-together = evolve(SETTINGS, linen(Tiny()), data, out, mesh=population_mesh(8))
+compiled, counts = [], []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: event.endswith("backend_compile_duration") and compiled.append(event)
+)
+together = evolve(
+    SETTINGS, linen(Tiny()), data, out, mesh=population_mesh(8),
+    watch=lambda event: counts.append(len(compiled)) if hasattr(event, "record") else None,
+)
+assert 0 < counts[0] < counts[1] == counts[2]
 assert untimed(together) == untimed(read_lineage(alone))
 # Spread over the devices, parents would be encoded with other roundings.
 assert len(stacks) == 2
