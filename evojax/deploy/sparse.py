@@ -34,6 +34,7 @@ def load_sparse(file: str | Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if it is no such file.
         OSError: if it cannot be read.
+        ImportError: without safetensors (``pip install 'evojax-synthesis[safetensors]'``).
     """
     return unpacked(Path(file).read_bytes(), str(file))
 
