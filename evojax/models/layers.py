@@ -227,10 +227,18 @@ def _of_images(x: Array, g: Array, strides: Pair, inner: Sequence[Pair]) -> Arra
             images, window, (1, 1), inner, rhs_dilation=strides, dimension_numbers=_NHWC
         )
 
-    rest = x.shape[0] % CHUNK
-    chunks = [each[rest:].reshape(-1, CHUNK, *each.shape[1:]) for each in (x, g)]
-    begun = of(x[:rest], g[:rest])  # Of no images, zeros.
-    d_kernel, _ = lax.scan(lambda total, chunk: (total + of(*chunk), None), begun, chunks)
+    whole, rest = divmod(x.shape[0], CHUNK)
+    d_kernel = of(x[:rest], g[:rest])  # Of no images, zeros.
+    if whole:
+        # Every `whole`-th image is of one chunk: so each device has its share of all of them, where
+        # a batch is split over several.
+        chunks = [each[rest:].reshape(CHUNK, whole, *each.shape[1:]) for each in (x, g)]
+
+        def add(total: Array, index: Array) -> tuple[Array, None]:
+            chunk = (lax.dynamic_index_in_dim(each, index, 1, keepdims=False) for each in chunks)
+            return total + of(*chunk), None
+
+        d_kernel, _ = lax.scan(add, d_kernel, jnp.arange(whole))
     return d_kernel.transpose(1, 2, 0, 3)
 
 
