@@ -90,14 +90,18 @@ def _right(case: Case, overlap: float) -> list[float]:
 
 
 def _thresholds(confidences: list[float], count: int) -> list[float]:
-    """Those of the confidences at which the recall of `count` objects comes nearest to k/40."""
+    """Those of the confidences at which the recall of `count` objects comes nearest to k/40.
+
+    Where two come as near, the rounding of k/40 decides: it is added up, as in the official code.
+    """
     thresholds: list[float] = []
+    recall = 0.0
     ordered = sorted(confidences, reverse=True)
     for index, confidence in enumerate(ordered, start=1):
-        recall = len(thresholds) / POINTS
         last = index == len(ordered)
         if last or (index + 1) / count - recall >= recall - index / count:
             thresholds.append(confidence)
+            recall += 1 / POINTS
     return thresholds
 
 

@@ -62,15 +62,15 @@ def looped(found, labels, difficulty):
         role(*row[:4]) == "wanted" for _, truth in images for row in zip(*truth, strict=True)
     )
     scores = sorted((c for image in images for c in match(*image, None)[0]), reverse=True)
-    curve, step = np.zeros(41), 0
+    curve, step, recall = np.zeros(41), 0, 0.0
     for i, score in enumerate(scores):
         here, after = (i + 1) / count, (i + 2) / count
-        if i + 1 < len(scores) and after - step / 40 < step / 40 - here:
+        if i + 1 < len(scores) and after - recall < recall - here:
             continue
         results = [match(*image, score) for image in images]
         right, false = sum(len(r) for r, _, _ in results), sum(f for _, f, _ in results)
         curve[step] = right / (right + false) if right else 0
-        step += 1
+        step, recall = step + 1, recall + 1 / 40
     best = [max(curve[i:]) for i in range(41)]
     return sum(best[1:]) / 40, sum(best[::4]) / 11
 
@@ -105,6 +105,12 @@ def test_average_precision_by_hand():
     # Few objects make few thresholds: so the official code has it.
     assert average_precision(*cars(1, 1)) == pytest.approx((0, 1 / 11))
     assert average_precision(*cars(40, 40)) == pytest.approx((39 / 40, 10 / 11))
+
+
+def test_of_two_recalls_as_near_the_rounding_of_added_fortieths_chooses():
+    # 16 and 17 of 44 cars are as near to 15/40, which adds up to more: 16 make no threshold.
+    assert sum([1 / 40] * 15) > 15 / 40
+    assert average_precision(*cars(44, 17)).forty == 15 / 40
 
 
 def test_an_object_takes_what_overlaps_it_most():
