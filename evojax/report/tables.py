@@ -21,6 +21,8 @@ from evojax.report import text
 from evojax.report.lineage import first_reaching, measures, survivors
 from evojax.report.paper import Published
 
+_TERMINAL = 80  # characters, of the usual one
+
 
 @dataclass(frozen=True)
 class Column:
@@ -75,7 +77,19 @@ class Table:
         return [[column.title.replace("\n", " ") for column in self.headings()], *self.cells()]
 
     def rich(self) -> RichTable:
-        """A rich renderable: `rich.print(table.rich())`."""
+        """A rich renderable: `rich.print(table.rich())`.
+
+        Columns that would not fit into 80 characters stand closer together.
+        """
+        cells, headings = self.cells(), self.headings()
+        # Where there is no room, names are folded, but no figure is ever cut short.
+        widths = [
+            max(map(len, [*column.title.split("\n"), *(row[index] for row in cells)]))
+            if column.numeric
+            else 9
+            for index, column in enumerate(headings)
+        ]
+        wide = 2 + sum(widths) + 2 * (len(widths) - 1)
         table = RichTable(
             title=Text(self.title),
             title_justify="left",
@@ -85,15 +99,13 @@ class Table:
             box=box.SIMPLE,
             pad_edge=False,
             collapse_padding=True,
+            padding=(0, 1 if wide <= _TERMINAL else 0),
         )
-        cells = self.cells()
-        for index, column in enumerate(self.headings()):
-            # Where there is no room, names are folded, but no figure is ever cut short.
-            words = [*column.title.split("\n"), *(row[index] for row in cells)]
+        for column, width in zip(headings, widths, strict=True):
             table.add_column(
                 Text(column.title),
                 justify="right" if column.numeric else "left",
-                min_width=max(map(len, words)) if column.numeric else 9,
+                min_width=width,
                 overflow="fold",
             )
         for index, row in enumerate(cells):

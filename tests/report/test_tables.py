@@ -139,11 +139,17 @@ def test_markdown_has_a_row_for_each_row_and_escapes() -> None:
     ]
 
 
-def test_no_figure_is_cut_short_on_a_terminal_of_80_columns(lineage: dict[str, Any]) -> None:
+def test_no_figure_is_cut_short_on_a_terminal_of_80_columns(
+    lineage: dict[str, Any], make: Make
+) -> None:
     paper = PUBLISHED["mnist_lenet"]
     lineage["generations"][-1]["train_seconds"] = 45_840.0
+    detector = make(11, detection=True)
+    large = {"synapses": 5_971_397, "clusters": 2_629_056, "macs": 18_600_000_000}
+    detector["generations"][-1] |= {**large, "train_seconds": 45_840.0}
     for table in (
         tables.generations(lineage),
+        tables.generations(detector),
         tables.layers(lineage, paper),
         tables.comparison(lineage, paper),
     ):
