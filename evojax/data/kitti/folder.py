@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from evojax.data.dataset import DataError
 from evojax.data.kitti.labels import SceneError, parse_labels
@@ -76,6 +76,8 @@ def read_folder(folder: str, options: Options) -> Scenes:
 
 def _files(root: Path, problems: list[SceneError]) -> tuple[dict[str, Path], dict[str, Path]]:
     """Images and label files by their index."""
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; expected one with image_2 and label_2, as KITTI's.")
     for part in ("image_2", "label_2"):
         if not (root / part).is_dir():
             inner = root / "training"
@@ -87,13 +89,17 @@ def _files(root: Path, problems: list[SceneError]) -> tuple[dict[str, Path], dic
     pictures: dict[str, Path] = {}
     for file in _visible(root / "image_2"):
         if file.suffix.lower() not in _PICTURES:
-            reason, what = "not an image", f"is not a {', '.join(_PICTURES)} file"
+            reason, what = (
+                "not an image",
+                f"ends in none of {', '.join(_PICTURES)}; expected images",
+            )
         elif file.stem in pictures:
-            reason, what = "two images", f"has the index of {pictures[file.stem].name}"
+            same = pictures[file.stem].name
+            reason, what = "two images", f"has the index of {same}; expected one image an index"
         else:
             pictures[file.stem] = file
             continue
-        problems.append(SceneError(reason, f"image_2/{file.name} {what}; expected one an index."))
+        problems.append(SceneError(reason, f"image_2/{file.name} {what}."))
     labels = {f.stem: f for f in _visible(root / "label_2") if f.suffix == ".txt"}
     return pictures, labels
 
@@ -204,6 +210,11 @@ def _look(picture: Path, name: str) -> tuple[tuple[int, int], int]:
             complete = _ENDS[str(image.format)] in content[-_TAIL:]
             if complete:
                 image.verify()  # The checksums of a PNG; a JPEG has none.
+    except UnidentifiedImageError as error:
+        what = "is something else, by its first bytes" if content else "is empty"
+        raise SceneError(
+            "unreadable image", f"{name} {what}; expected a PNG or JPEG image."
+        ) from error
     except Exception as error:  # what a damaged file raises has no end
         raise SceneError(
             "unreadable image", f"{name} cannot be read ({error}); expected a PNG or JPEG image."
