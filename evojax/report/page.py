@@ -118,7 +118,7 @@ def render(
         terms=[term for term in TERMS if _concerns(lineage, term[0])],
         config=list(flat(lineage["config"])),
         environment=list(flat(lineage["environment"])),
-        dataset=list(flat(lineage["dataset"])),
+        dataset=list(flat({**lineage["dataset"], "examples": {}})),  # Shown as pictures.
     )
 
 

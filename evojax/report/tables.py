@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from evojax.evolution.record import Lineage
+from evojax.evolution.record import Lineage, Record
 from evojax.report import text
 from evojax.report.lineage import first_reaching, measures, survivors
 from evojax.report.paper import Published
@@ -131,7 +131,8 @@ def generations(lineage: Lineage) -> Table:
     """A row for each generation: Gen., A-E, accuracy, synapses, clusters, C-E and what it cost.
 
     C-E is the papers' E, the unweighted mean over the layers, classifier left out; "pooled" is the
-    ratio of the totals. The CSV also has the loss, sizes and every layer's counts.
+    ratio of the totals. The CSV also has the loss, sizes, a detector's other measures and every
+    layer's counts.
     """
     columns = (
         Column("Gen.", "generation", text.count),
@@ -147,6 +148,7 @@ def generations(lineage: Lineage) -> Table:
         Column("Epochs", "epochs", text.count, shown=False),
         Column("Dense", "bytes_dense", text.size, shown=False),
         Column("Sparse", "bytes_sparse", text.size, shown=False),
+        *(Column(name, name, text.percent, shown=False) for name in _further(lineage)),
     )
     names = [layer["name"] for layer in lineage["generations"][0]["layers"]]
     hidden = [
@@ -156,7 +158,7 @@ def generations(lineage: Lineage) -> Table:
     ]
     rows = tuple(
         (
-            *(record.get(column.name) for column in columns),
+            *(_measured(record, column.name) for column in columns),
             *(layer[kind] for layer in record["layers"] for kind in ("synapses", "clusters")),
         )
         for record in lineage["generations"]
@@ -166,6 +168,19 @@ def generations(lineage: Lineage) -> Table:
         "MACs: multiply-accumulates of an image, those with pruned weights left out."
     )
     return Table("Generations", (*columns, *hidden), rows, note=note)
+
+
+def _further(lineage: Lineage) -> list[str]:
+    """A detector's measures beside the papers'; those of several levels are ``name.level``."""
+    first = lineage["generations"][0]
+    plain = ("whole_precision", "whole_recall", "train_precision", "train_recall")
+    levels = [f"average_precision.{level}" for level in first.get("average_precision", {})]
+    return [name for name in plain if name in first] + levels
+
+
+def _measured(record: Record, name: str) -> float | None:
+    outer, _, inner = name.partition(".")
+    return record.get(outer, {}).get(inner) if inner else record.get(outer)
 
 
 def layers(lineage: Lineage, paper: Published | None = None) -> Table:

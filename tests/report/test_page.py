@@ -99,6 +99,13 @@ def test_the_page_says_how_it_was_made(lineage: dict[str, Any]) -> None:
         assert words in text
 
 
+def test_boxes_are_for_pictures(make: Make) -> None:
+    detector = make(2, detection=True)
+    detector["dataset"] |= {"cars": {"test": 8}, "examples": {"000049": [[1.5, 2.5, 9.0, 9.0]]}}
+    text = Parsed(page.render(detector)).text
+    assert "cars.test 8" in text and "000049" not in text
+
+
 def test_the_tables_numbers_are_on_the_page(lineage: dict[str, Any]) -> None:
     parsed = Parsed(page.render(lineage, PUBLISHED["mnist_lenet"]))
     assert len([a for a in parsed.all("th") if a.get("scope") == "row"]) > 13 + 6 + 6

@@ -70,6 +70,17 @@ def test_csv_has_raw_values_and_every_layer(lineage: dict[str, Any]) -> None:
     assert int(last["clusters:dense2"]) == record["layers"][4]["clusters"]
 
 
+def test_csv_has_all_measures_of_a_detector(make: Make) -> None:
+    detector = make(2, detection=True)
+    for record in detector["generations"]:
+        record |= {"whole_recall": 0.5, "average_precision": {"easy": 0.75, "hard": 0.25}}
+    table = tables.generations(detector)
+    first, _ = csv.DictReader(io.StringIO(table.csv()))
+    assert (first["whole_recall"], first["average_precision.easy"]) == ("0.5", "0.75")
+    assert first["average_precision.hard"] == "0.25" and "train_recall" not in first
+    assert "whole_recall" not in table.markdown()
+
+
 def test_layers_end_in_the_mean_without_the_classifier(lineage: dict[str, Any]) -> None:
     table = tables.layers(lineage)
     rows = {row[0]: row for row in table.rows}
