@@ -1,4 +1,4 @@
-"""What the benchmarks share: taking turns, and the file that a result goes into."""
+"""What the benchmarks share: taking turns, and the table and the file of a result."""
 
 import json
 import sys
@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from evojax.deploy.timing import alternate
 from evojax.evolution.lineage import surroundings
@@ -35,9 +38,10 @@ def write(
     options: Any,  # noqa: ANN401 (a dataclass with the field `out`)
     result: Any,  # noqa: ANN401
     versions: Mapping[str, Any],
+    title: str | None = None,
     **more: Any,  # noqa: ANN401
 ) -> None:
-    """Writes a result as JSON to `options.out`: what was measured, how, and where.
+    """Prints a result's table, and writes it as JSON to `options.out`: what, how, and where.
 
     Args:
         benchmark: its name.
@@ -45,8 +49,14 @@ def write(
         options: what was asked for.
         result: all figures.
         versions: of other software that was measured.
+        title: of the printed table.
         more: further entries.
     """
+    headings, *rows = table
+    shown = Table(*headings, title=title)
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown)
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     content = {
         "benchmark": benchmark,

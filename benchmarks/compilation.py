@@ -23,8 +23,6 @@ import jax
 import jax.numpy as jnp
 from common import timed, write
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from rich.console import Console
-from rich.table import Table
 
 from evojax.compilation import FOLDER
 from evojax.deploy.timing import speedup
@@ -162,11 +160,7 @@ def report(rows: list[dict[str, Any]], options: Options) -> None:
         ]
         for row in sorted(rows, key=lambda row: row["part"])
     ]
-    table = Table(*headings, title="compilation")
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
-    write("compilation", [headings, *cells], options, rows, {})
+    write("compilation", [headings, *cells], options, rows, {}, title="compilation")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 from common import write
 from memory import IMAGES, SUBJECTS, Subject, array, compiled, shapes
-from rich.console import Console
-from rich.table import Table
 
 import evojax
 from evojax.learning import Images, Network, Recipe, on_device, population_mesh, population_trainer
@@ -209,10 +207,6 @@ def report(rows: list[dict[str, Any]], found: dict[str, list[float]], options: O
                 ("no bit" if far == 0 else f"{far:.0e}") if row["network"] == "LeNet" else "",
             ]
         )
-    table = Table(*headings)
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
     write("devices", [headings, *cells], options, {"rows": rows, "differences": found}, {})
 
 

@@ -35,8 +35,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 from common import write
 from compilation import cache_in
-from rich.console import Console
-from rich.table import Table
 
 from evojax import report
 from evojax.data import load
@@ -260,10 +258,6 @@ def show(runs: dict[str, list[Seconds]], own: Settings, options: Options) -> Non
     headings = [f"{options.experiment}, % of the time", *columns]
     rows = [*PHASES, "all but training"]
     cells = [[row, *(f"{100 * share[row]:.1f}" for share in shares.values())] for row in rows]
-    table = Table(*headings)
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
     result = {"shares": shares, "seconds": runs}
     write("evolution", [headings, *cells], options, result, {})
 

@@ -36,8 +36,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import write
-from rich.console import Console
-from rich.table import Table
 
 from evojax.deploy import autotune, channels, compact, cost, export
 from evojax.deploy.export import NEEDED
@@ -312,11 +310,7 @@ def report(
         ]
         for row in rows
     ]
-    table = Table(*headings, title=title)
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
-    write("inference", [headings, *cells], options, rows, runners(), network=origin)
+    write("inference", [headings, *cells], options, rows, runners(), title=title, network=origin)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import write
-from rich.console import Console
-from rich.table import Table
 
 from evojax.learning import (
     Images,
@@ -252,7 +250,6 @@ def report(rows: Sequence[dict[str, Any]], options: Options) -> None:
         ]
         for row in rows
     ]
-    show(headings, cells)
     write("memory", [headings, *cells], options, rows, {})
 
 
@@ -263,17 +260,8 @@ def report_host(rows: Sequence[dict[str, Any]], options: Options) -> None:
     cells = [
         [name, *(_mb(row["peak"]) for row in rows if row["network"] == name)] for name in networks
     ]
-    show(headings, cells)
     out = options.out.with_stem(f"{options.out.stem}-host")
     write("memory", [headings, *cells], replace(options, out=out), rows, {})
-
-
-def show(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Prints a table."""
-    table = Table(*headings)
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
 
 
 def _mb(size: int) -> str:

@@ -18,8 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import take_turns, write
-from rich.console import Console
-from rich.table import Table
 
 from evojax.genetics.trees import stacked
 from evojax.learning import (
@@ -121,11 +119,14 @@ def report(rows: list[dict], options: Options) -> None:
     """Prints the table and writes the JSON file."""
     headings = ["networks", *WAYS]
     cells = [[str(row["members"]), *(f"{row['speed'][way]:.2f}" for way in WAYS)] for row in rows]
-    table = Table(*headings, title="Training a population of LeNets: speed")
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
-    write("population", [headings, *cells], options, rows, {})
+    write(
+        "population",
+        [headings, *cells],
+        options,
+        rows,
+        {},
+        title="Training a population of LeNets: speed",
+    )
 
 
 if __name__ == "__main__":

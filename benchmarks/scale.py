@@ -18,8 +18,6 @@ import flax.linen as nn
 import jax
 from common import take_turns, write
 from memory import SUBJECTS, Subject
-from rich.console import Console
-from rich.table import Table
 
 import evojax
 from evojax.learning import Recipe, linen, training_memory
@@ -164,10 +162,6 @@ def report(rows: list[dict[str, Any]], options: Options) -> None:
         ]
         for row in rows
     ]
-    table = Table(*headings)
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
     write("scale", [headings, *cells], options, rows, {})
 
 

@@ -19,8 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import take_turns, timed, write
-from rich.console import Console
-from rich.table import Table
 
 import evojax
 from evojax.study import parsed
@@ -234,11 +232,14 @@ def report(results: dict[str, dict], options: Options, versions: dict) -> None:
         ["evojax, first call (s)"]
         + [f"{result['evojax']['first_call_seconds']:.1f}" for result in results.values()]
     )
-    table = Table(*headings, title="One generation's synthesis")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-    write("synthesis", [headings, *rows], options, results, versions)
+    write(
+        "synthesis",
+        [headings, *rows],
+        options,
+        results,
+        versions,
+        title="One generation's synthesis",
+    )
 
 
 if __name__ == "__main__":

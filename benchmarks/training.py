@@ -24,8 +24,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 from common import take_turns, write
-from rich.console import Console
-from rich.table import Table
 
 from evojax.learning import Network, Recipe, linen, on_device, trainer
 from evojax.models import AlexNet, LeNet, ResNet
@@ -177,10 +175,6 @@ def report(results: dict[str, Any], options: Options, versions: dict[str, Any]) 
         [contestant, *(f"{result[contestant]['of_dense']:.2f}" for result in results.values())]
         for contestant in contestants
     ]
-    table = Table(*headings)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
     write("training", [headings, *rows], options, results, versions)
 
 
