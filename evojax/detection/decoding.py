@@ -127,14 +127,16 @@ def labelled(
       decoding: the settings, of which stride and visible are used.
 
     Returns:
-      ``(n, 4)`` float32, rounded to float16 as in the original (to half a pixel from 512 on, to a
-      whole one from 1024 on), each once, in the order of their first cells, row by row. (The
-      original's order is that of a hash table.)
+      ``(n, 4)`` float32, in the order of their first cells, row by row. (The original's order is
+      that of a hash table.) Each box is there once, and is then rounded to float16 (to half a pixel
+      from 512 on, to a whole one from 1024 on). In this order, as in the original: an object whose
+      cells give one of its sides in different last bits of float32 is there more than once, and can
+      be found but once. With perfect predictions of 426 of KITTI's images recall is 0.71 so, and
+      would be 0.72 with each object once.
     """
     boxes = _boxes(np.asarray(coverage) > 0, np.asarray(offsets), decoding)
-    boxes = boxes.astype(np.float16).astype(np.float32)
     _, first = np.unique(boxes, axis=0, return_index=True)
-    return boxes[np.sort(first)]
+    return boxes[np.sort(first)].astype(np.float16).astype(np.float32)
 
 
 def _boxes(chosen: np.ndarray, offsets: np.ndarray, decoding: Decoding) -> np.ndarray:

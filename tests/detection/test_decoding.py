@@ -156,6 +156,18 @@ def test_the_truth_is_what_cells_show():
     assert labelled(np.zeros((6, 12)), grid[..., 1:]).shape == (0, 4)
 
 
+def test_a_car_whose_cells_round_its_side_otherwise_is_there_twice():
+    # As in the original, which drops what is there twice before it rounds to float16: offsets of
+    # float32 give a side of 1.13 in other last bits from each of three columns of cells.
+    box = np.array([[1.13, 20, 90, 70]], np.float32)
+    taught = targets(box, 1, 96, 192)
+    truth = labelled(taught.coverage, taught.offsets)
+    assert len(truth) == 3
+    assert len(np.unique(truth, axis=0)) == 1
+    perfect = np.concatenate([taught.coverage[..., None], taught.offsets], -1)
+    assert original([decode(perfect)], [truth]) == pytest.approx((1, 1 / 3))
+
+
 @pytest.mark.parametrize("scale", [1, 0.5])
 def test_what_is_taught_is_found(scale):
     boxes = np.array([[700.2, 180, 740, 205.5], [300, 170.4, 420, 260], [360, 180, 600.3, 340]])
