@@ -27,11 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import write
-from memory import IMAGES, SUBJECTS, Subject, array, compiled, shapes
+from memory import SUBJECTS, Subject, classifying, total
 
 import evojax
-from evojax.learning import Images, Network, Recipe, on_device, population_mesh, population_trainer
-from evojax.learning.population import population_steps
+from evojax.learning import Network, Recipe, on_device, population_mesh, population_trainer
 from evojax.models import layers
 from evojax.study import parsed
 
@@ -112,29 +111,9 @@ def looked_into(subject: Subject, arrangement: Arrangement, options: Options) ->
     """What a compiled epoch exchanges in a step, and a device's memory, in bytes."""
     recipe = Recipe(optimizer=subject.optimizer, batch_size=options.batch, compute_dtype="auto")
     mesh = population_mesh(arrangement.population, arrangement.data)
-    pure = population_steps(subject.model, recipe, mesh)
-    network = shapes(subject)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    members, masks, keys = jax.tree.map(
-        lambda leaf: array((arrangement.members, *leaf.shape), leaf.dtype),
-        (network, network.masks, key),
-    )
-    state = jax.eval_shape(pure.begin, *members)
-    data = Images(
-        array((IMAGES, *subject.shape), jnp.uint8), array((IMAGES,), jnp.int32),
-        *2 * (array(subject.shape[-1:], jnp.float32),),
-    )  # fmt: skip
-    number = array((), jnp.int32)
     with mock.patch.object(layers, "_cpu_gradients", layers._plain_gradients):
-        found = compiled(pure.epoch, state, masks, keys, data, number, number)
-    size = found.memory_analysis()
-    return {
-        "exchanged": exchanged(found.as_text()),
-        "memory": size.argument_size_in_bytes
-        + size.temp_size_in_bytes
-        + size.output_size_in_bytes
-        - size.alias_size_in_bytes,
-    }
+        made = classifying(subject, recipe, arrangement.members, mesh)
+    return {"exchanged": exchanged(made.as_text()), "memory": total(made)}
 
 
 def exchanged(program: str) -> int:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import write
+from jax.sharding import Mesh
 
 from evojax.learning import (
     Images,
@@ -123,23 +124,30 @@ def on_device(name: str, options: Options) -> Iterator[dict[str, Any]]:
         memory = training_memory(subject.model, recipe, subject.shape, count)
         made = detecting(subject, recipe) if detects else classifying(subject, recipe, members)
         found = made.memory_analysis()
-        arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
-        results, aliased = found.output_size_in_bytes, found.alias_size_in_bytes
         yield {
             "network": name,
             "batch": batch,
             "members": members,
-            "arguments": arguments,
-            "temporaries": temporaries,
-            "results": results,
-            "aliased": aliased,
-            "total": arguments + temporaries + results - aliased,
+            "arguments": found.argument_size_in_bytes,
+            "temporaries": found.temp_size_in_bytes,
+            "results": found.output_size_in_bytes,
+            "aliased": found.alias_size_in_bytes,
+            "total": total(made),
             "foretold": memory._replace(members=members).total,
         }
 
 
-def classifying(subject: Subject, recipe: Recipe, members: int) -> jax.stages.Compiled:
-    """A classifier's epoch, or that of several that take turns, compiled."""
+def total(made: jax.stages.Compiled) -> int:
+    """Bytes of a device's memory that a compiled program takes in all."""
+    found = made.memory_analysis()
+    taken = found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes
+    return taken - found.alias_size_in_bytes
+
+
+def classifying(
+    subject: Subject, recipe: Recipe, members: int, mesh: Mesh | None = None
+) -> jax.stages.Compiled:
+    """A classifier's epoch, compiled, or that of several, by default in turns on one device."""
     pure, network = steps(subject.model, recipe), shapes(subject)
     state = jax.eval_shape(pure.begin, *network)
     data = Images(
@@ -148,12 +156,12 @@ def classifying(subject: Subject, recipe: Recipe, members: int) -> jax.stages.Co
     )  # fmt: skip
     number = array((), jnp.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    if members == 1:
+    if members == 1 and mesh is None:
         return compiled(pure.epoch, state, network.masks, data, Moment(key, number, number))
     state, masks, keys = jax.tree.map(
         lambda leaf: array((members, *leaf.shape), leaf.dtype), (state, network.masks, key)
     )
-    several = population_steps(subject.model, recipe, population_mesh(1))
+    several = population_steps(subject.model, recipe, mesh or population_mesh(1))
     return compiled(several.epoch, state, masks, keys, data, number, number)
 
 

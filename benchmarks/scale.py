@@ -17,7 +17,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 from common import take_turns, write
-from memory import SUBJECTS, Subject
+from memory import SUBJECTS, Subject, total
+from synthesis import copying
 
 import evojax
 from evojax.learning import Recipe, linen, training_memory
@@ -84,16 +85,13 @@ def memory_of(name: str, batch: int) -> dict[str, Any]:
     params, _ = subject.model.shapes(subject.shape)
     synthesis = evolving()
     masks = jax.eval_shape(synthesis.ancestor, params)
-    found = jax.jit(synthesis.offspring).lower(key_shape(), params, masks).compile()
-    size = found.memory_analysis()
+    made = jax.jit(synthesis.offspring).lower(jax.random.key(0), params, masks).compile()
     recipe = Recipe(optimizer=subject.optimizer, batch_size=batch, compute_dtype="auto")
     training = training_memory(subject.model, recipe, subject.shape, batch)
     return {
         "network": name,
         "parameters": training.parameters,
-        "synthesis_bytes": size.argument_size_in_bytes
-        + size.temp_size_in_bytes
-        + size.output_size_in_bytes,
+        "synthesis_bytes": total(made),
         "network_bytes": training.network,
         "activation_bytes": training.activations,
     }
@@ -107,11 +105,11 @@ def times_of(name: str, turns: int) -> dict[str, float]:
     synthesis = evolving()
     masks = synthesis.ancestor(params)
     keys = iter(jax.random.split(jax.random.key(0), turns + 1))
-    offspring, copied = jax.jit(synthesis.offspring), jax.jit(copy)
+    offspring = jax.jit(synthesis.offspring)
     times = take_turns(
         {
             "synthesis": lambda: jax.block_until_ready(offspring(next(keys), params, masks)),
-            "copy": lambda: jax.block_until_ready(copied(params)),
+            "copy": copying(jax.tree.leaves(params)),
         },
         turns,
     )
@@ -127,20 +125,10 @@ def evolving() -> evojax.Synthesis:
     return evojax.synthesis(evojax.cluster_driven(), evojax.budget(clusters=0.8, synapses=0.8))
 
 
-def copy(tree: Any) -> Any:  # noqa: ANN401
-    """Reads and writes every number once."""
-    return jax.tree.map(lambda leaf: leaf + 1, tree)
-
-
 def random(shapes: list[jax.ShapeDtypeStruct]) -> Iterator[jax.Array]:
     """Arrays of random numbers, each from a key of its own."""
     for index, leaf in enumerate(shapes):
         yield jax.random.normal(jax.random.key(index), leaf.shape, leaf.dtype)
-
-
-def key_shape() -> Any:  # noqa: ANN401
-    """A key that is not there."""
-    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def report(rows: list[dict[str, Any]], options: Options) -> None:

@@ -10,7 +10,7 @@ one run, after a warm-up; medians are reported as multiples of the copy, with th
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def measure(shapes: list[tuple[int, ...]], turns: int) -> dict[str, dict[str, fl
     } | {"weights": {"count": sum(w.size for w in weights)}}
 
 
-def copying(weights: list[np.ndarray]) -> Callable[[], object]:
+def copying(weights: Sequence[np.ndarray | jax.Array]) -> Callable[[], object]:
     """Reads and writes the weights once, compiled by XLA."""
     arrays = jax.device_put(weights)
     copy = jax.jit(lambda leaves: [leaf + 1.0 for leaf in leaves])
