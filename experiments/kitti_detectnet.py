@@ -10,8 +10,11 @@ it then knows by heart (precision 91 %, recall 100 % on them; some 20 minutes on
         --height 192 --width 624 --augment False --workers 1 --generations 1 --epochs 120 \\
         --batch-size 4 --learning-rate 2e-3
 
-The controls at the same sizes (magnitude, random, synapse_driven):
+The controls at the same sizes (magnitude, random, synapse_driven), of an ancestor that is trained
+only once (the last command alone would train it anew, to the same bits):
 
+    python experiments/kitti_detectnet.py --generations 1
+    cp -r runs/kitti_detectnet runs/magnitude
     python experiments/kitti_detectnet.py --out runs/magnitude --encoding magnitude --max-drop 100
 """
 

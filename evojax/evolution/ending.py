@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evojax.evolution.record import members_of, scored
-from evojax.evolution.settings import Settings
+from evojax.evolution.settings import OF_OFFSPRING, Settings
 
 
 def status_of(settings: Settings, lineage: dict[str, Any]) -> str | None:
@@ -45,5 +45,9 @@ def _no_smaller(before: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
 
 def terms(settings: Settings, number: int) -> dict[str, Any]:
     """What of the settings may change before a generation and decides how its training ends."""
-    epochs, size = settings.epochs_of(number), settings.size_of(number)
-    return {"generation": number, "epochs": epochs, "size": size}
+    return {
+        "generation": number,
+        "epochs": settings.epochs_of(number),
+        "size": settings.size_of(number),
+        **({name: getattr(settings, name) for name in OF_OFFSPRING} if number == 2 else {}),
+    }

@@ -62,8 +62,10 @@ def evolve(
 
     Each finished generation is saved before it counts. Called again with the same arguments after a
     crash, it continues where it stopped and gives the same lineage, timings aside. A generation
-    whose training broke down is tried again only with other epochs or another size. Where several
-    networks live on, its record holds one entry for each, the fittest first, which is also the one
+    whose training broke down is tried again only with other epochs or another size. What the
+    ancestor does not depend on may change while it has no offspring: copies of its folder can each
+    evolve in a way of their own, to the same bits as from the start. Where several networks live
+    on, a generation's record holds one entry for each, the fittest first, which is also the one
     that the rest of the record is about.
 
     Args:
@@ -111,17 +113,18 @@ def evolve(
         check_alike(first, everything)
     with ExitStack() as run:
         with hosts.together():
-            lineage = None
+            lineage, command = None, command or " ".join(sys.argv)
             if hosts.leads:
                 lineage = run.enter_context(open_run(out, config, about, model.description))
             if world is None:
                 world = make_world(settings, model, task, watch, mesh)
             if lineage is None:
-                command = command or " ".join(sys.argv)
                 lineage = new_lineage(experiment, command, settings, config, about)
             elif status_of(settings, lineage) is None:
                 watch(RunContinued(len(lineage["generations"]), str(out)))
                 note_surroundings(lineage)
+                if lineage["config"] != config:  # The new command gives all of it, the old a part.
+                    lineage["command"] = command
             lineage |= {
                 "outputs": task.outputs,
                 "config": config,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from evojax.evolution.lineage import RunFolderError, read_lineage
-from evojax.evolution.settings import epochs_of, size_of
+from evojax.evolution.settings import OF_OFFSPRING, epochs_of, size_of
 from evojax.files import replace
 
 try:
@@ -121,8 +121,8 @@ def open_run(
         RunFolderInUse: if another process works there.
         RunFolderError: as `check_folder`; or if the record is damaged, or the run is of another
             configuration, of other data or of another network (the differing fields are named).
-            What concerns later generations only may differ: their number, and their entries in
-            epochs and sizes.
+            What concerns later generations only may differ: their number, their entries in epochs
+            and sizes and, where there is but the ancestor, all that its offspring alone depend on.
     """
     check_folder(out)
     try:
@@ -221,7 +221,8 @@ def _decided(config: dict[str, Any], finished: int) -> dict[str, Any]:
     """What of a configuration the finished generations depend on."""
     try:
         epochs, sizes = tuple(config["epochs"]), tuple(config["sizes"])
-        return config | {
+        open_still = OF_OFFSPRING if finished < 2 else ()
+        return {name: value for name, value in config.items() if name not in open_still} | {
             "generations": min(config["generations"], finished),
             "epochs": [epochs_of(epochs, number) for number in range(1, finished + 1)],
             "sizes": [size_of(sizes, number) for number in range(1, finished + 1)],

@@ -15,6 +15,12 @@ from evojax.learning.recipe import require, require_types
 MOST_DRAWS = 1_000_000
 """More would take days, whatever the network: a draw and its loss are some milliseconds."""
 
+OF_OFFSPRING = (
+    "max_drop", "encoding", "selection_pressure", "truncation", "environment", "clusters",
+    "synapses", "min_clusters", "sweep", "heredity", "litter", "parents", "mates", "tagging", "chi",
+)  # fmt: skip
+"""Settings on which the ancestor does not depend."""
+
 Kind = Literal["channel", "filter", "kernel", "synapse"]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -208,6 +209,20 @@ def test_more_generations_continue_a_finished_run(finished, dense, dataset, tmp_
     assert timeless(read_lineage(tmp_path)) == timeless(read_lineage(out))
     assert networks(tmp_path) == networks(out)
     assert status[-2:] == ["running", "finished: 3 generations"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"encoding": "random"}, {"encoding": "magnitude", "clusters": 0.7, "sweep": True}],
+)
+def test_a_copy_of_an_ancestor_evolves_in_its_own_way(dense, dataset, tmp_path, changes):
+    one, copy, whole = (tmp_path / name for name in ("one", "copy", "whole"))
+    evolve(with_(generations=1, max_drop=3.0), dense, dataset, one, command="one")
+    shutil.copytree(one, copy)
+    own = evolve(with_(**changes), dense, dataset, copy, command="own")
+    assert timeless(own) == timeless(evolve(with_(**changes), dense, dataset, whole))
+    assert networks(copy) == networks(whole)
+    assert own["command"] == "own"  # It gives all of this lineage.
 
 
 def test_where_a_run_went_on_is_noted(dense, dataset, tmp_path, monkeypatch):

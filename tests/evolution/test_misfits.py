@@ -91,6 +91,8 @@ def test_a_run_goes_on_once_its_training_holds(dense, dataset, tmp_path, monkeyp
     monkeypatch.setattr(classification, "trainer", frail)
     broken = evolve(SETTINGS, dense, dataset, tmp_path)
     assert broken["status"].startswith("stopped: the loss became infinite; generation 1 is")
+    other = evolve(with_(sweep=True), dense, dataset, tmp_path)  # Tried again, and broken again.
+    assert other["broken"] == broken["broken"] | {"sweep": True}
     mended = evolve(with_(epochs=(2, 2)), dense, dataset, tmp_path)
     assert mended["status"] == "finished: 3 generations"
     assert mended.keys() == broken.keys() - {"broken"}

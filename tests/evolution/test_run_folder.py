@@ -9,6 +9,7 @@ import pytest
 from evojax.evolution import RunFolderError, Settings, read_lineage
 from evojax.evolution.lineage import configuration, new_lineage, write_lineage
 from evojax.evolution.run_folder import check_folder, open_run
+from evojax.evolution.settings import OF_OFFSPRING
 from evojax.learning import Recipe
 
 SETTINGS = Settings(generations=3, recipe=Recipe(learning_rate=0.01))
@@ -96,6 +97,19 @@ def three(run, make):
 def test_the_future_of_a_run_may_change(three, later):
     assert opened(three, THREE | later) == read_lineage(three)
     assert json.loads((three / "config.json").read_text()) == THREE | later
+
+
+@pytest.mark.parametrize("name", OF_OFFSPRING)
+def test_an_ancestor_binds_nothing_of_its_offspring(run, name):
+    other = CONFIG | {name: "other"}
+    assert opened(run, other) == read_lineage(run)
+    assert json.loads((run / "config.json").read_text()) == other
+
+
+@pytest.mark.parametrize("name", OF_OFFSPRING)
+def test_a_generation_binds_the_next_ones(three, name):
+    with pytest.raises(RunFolderError, match=rf"\({name}: .* there, 'other' now\)"):
+        opened(three, THREE | {name: "other"})
 
 
 @pytest.mark.parametrize(
