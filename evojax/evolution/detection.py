@@ -3,65 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from PIL import Image
 
-from evojax.data.kitti import (
-    CELL,
-    ORIGINAL,
-    Augmentation,
-    Batch,
-    SceneList,
-    Scenes,
-    batches,
-    in_order,
-)
-from evojax.detection import (
-    EASY,
-    HARD,
-    MODERATE,
-    Decoding,
-    Detections,
-    Objects,
-    Score,
-    average_precision,
-    decode,
-    far_to_near,
-    labelled,
-    original,
-    targets,
-    whole,
+from evojax.data.kitti import CELL, ORIGINAL, Augmentation, Batch, SceneList, Scenes, batches
+from evojax.detection import decode
+from evojax.evolution.detected import (
+    SMALLEST,
+    find,
+    findable,
+    labels,
+    measures,
+    over_all,
+    pictures,
+    truth_of,
 )
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import Task, Trial, check_outputs
-from evojax.learning import Memory, Model, Network, Recipe
-from evojax.learning.detector import Detector, Stream, detector, seed_of
+from evojax.learning import Memory, Model, Network
+from evojax.learning.detector import Stream, detector, seed_of
 from evojax.learning.memory import check_room, training_memory
-
-SMALLEST = 25.0
-"""Cars of a shorter side, in pixels of the full width, are not to be found in testing (DIGITS)."""
-
-MOST_LABELLED = 64
-"""Cars in a scene that can be found in testing, the nearest; KITTI's scenes have fewer."""
 
 LITTER_BATCHES = 4
 TRAINING_SAMPLE = 100
 """Training scenes, as they are, by which it is told how well a network learnt them."""
-
-EXAMPLES = 2
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,20 +59,6 @@ class Service:
 SERVICE = Service()
 
 
-class Found(NamedTuple):
-    """What a network found in a list of scenes, one entry a scene.
-
-    Attributes:
-        detections: of the network.
-        objects: what is labelled.
-        identifiers: of the images.
-    """
-
-    detections: list[Detections]
-    objects: list[Objects]
-    identifiers: list[str]
-
-
 def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
     """The task of finding the cars in street scenes.
 
@@ -120,11 +80,11 @@ def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
         outputs=2,
         judged_by="holdout_f1",
         config={"data.height": shape[0], "data.width": shape[1], **_told(service.augmentation)},
-        check=partial(_check, shape),
+        check=partial(_check, scenes.test),
         memory=partial(_memory, shape),
         record=partial(_record, scenes),
         prepare=partial(_prepare, scenes, service),
-        files=partial(_pictures, scenes.test),
+        files=partial(pictures, scenes.test),
         source=scenes.source,
     )
 
@@ -136,25 +96,30 @@ def _told(augmentation: Augmentation | None) -> dict[str, Any]:
     return {f"data.augmentation.{name}": value for name, value in fields.items()}
 
 
-def _check(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> None:
+def _check(test: SceneList, settings: Settings, model: Model, mesh: Mesh | None) -> None:
     for field in ("shift", "crop", "flip", "cutout", "label_smoothing"):
         if getattr(settings.recipe, field):
             raise ValueError(
                 f"recipe.{field} must be 0 for a detector, whose training knows nothing of it; got "
-                f"{getattr(settings.recipe, field)!r}. The scenes have an augmentation of their "
-                "own."
+                f"{getattr(settings.recipe, field)!r}. Scenes have an augmentation of their "
+                "own (--augment)."
             )
     if mesh is not None:
         raise ValueError(
             "detectors train one after another: expected --devices 1, in a process by itself"
         )
     decode(np.zeros((1, 1, 5)))  # Fails here, before any training, without what OpenCV is to do.
-    wanted = (1, shape[0] // CELL, shape[1] // CELL, 5)
+    if not any(len(findable(test.objects(number), test)) for number in range(len(test))):
+        raise ValueError(
+            f"no Car in the {len(test)} test images can be found: expected one whose sides are at "
+            f"least {SMALLEST * test.scale:g} pixels (the images have {test.height} x {test.width})"
+        )
+    wanted = (1, test.height // CELL, test.width // CELL, 5)
     why = (
         f"for each cell of {CELL} x {CELL} pixels its coverage and a box, as "
         "evojax.models.DetectNet gives it"
     )
-    check_outputs(model, shape, wanted, why)
+    check_outputs(model, (test.height, test.width, 3), wanted, why)
 
 
 def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> Memory:
@@ -211,12 +176,7 @@ def _record(scenes: Scenes, settings: Settings) -> dict[str, Any]:
         "image_shape": shape,
         "identity": scenes.identity,
         "skipped": dict(scenes.skipped),
-        "examples": {
-            scenes.test.entries[number].identifier: _rounded(
-                far_to_near(scenes.test.objects(number))
-            )
-            for number in _examples(scenes.test)
-        },
+        "examples": labels(scenes.test),
     }
 
 
@@ -243,14 +203,14 @@ def _prepare(
         return lambda network: made.loss(network, sample)
 
     def fitness(held: SceneList, network: Network) -> float:
-        score = _whole(find(made, network, held, recipe, workers), held)
+        score = over_all(find(made, network, held, recipe, workers), held)
         return 2 * score.precision * score.recall / max(sum(score), 1e-9)
 
     learnt = dataclasses.replace(train, entries=train.entries[:TRAINING_SAMPLE])
-    truth = cache(partial(_truth, scenes.test))
+    truth = cache(partial(truth_of, scenes.test))
 
     def measure(network: Network) -> dict[str, Any]:
-        on_train = _whole(find(made, network, learnt, recipe, workers), learnt)
+        on_train = over_all(find(made, network, learnt, recipe, workers), learnt)
         found = find(made, network, scenes.test, recipe, workers)
         return {
             **measures(found, scenes.test, truth()),
@@ -265,103 +225,3 @@ def _prepare(
         fitness=None if holdout is None else partial(fitness, holdout),
         measure=measure,
     )
-
-
-def find(
-    made: Detector, network: Network, scenes: SceneList, recipe: Recipe, workers: int
-) -> Found:
-    """What a network detects in scenes, beside what is labelled."""
-    found = Found([], [], [])
-    decoding = Decoding().scaled(scenes.scale)
-    size = min(recipe.batch_size, len(scenes))
-    with closing(in_order(scenes, batch_size=size, workers=workers)) as views:
-        predicted = ((made.predict(network, view.images), view) for view in views)
-        # The device goes on with the next batch while OpenCV groups the boxes of this one.
-        for predictions, view in _one_ahead(predicted):
-            shown = zip(np.asarray(predictions), view.objects, view.identifiers, strict=False)
-            for prediction, objects, identifier in shown:
-                found.detections.append(decode(prediction, decoding))
-                found.objects.append(objects)
-                found.identifiers.append(identifier)
-    return found
-
-
-def _one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, each when the next one is there."""
-    before: list[T] = []
-    for item in items:
-        yield from before
-        before = [item]
-    yield from before
-
-
-def measures(found: Found, scenes: SceneList, truth: list[np.ndarray]) -> dict[str, Any]:
-    """Precision and recall in both ways, average precision, and the examples' detections.
-
-    Args:
-        found: in all scenes.
-        scenes: a network was measured on.
-        truth: the boxes that the original takes for it, (n, 4) float32 of each scene.
-    """
-    as_papers, over_all = original(found.detections, truth), _whole(found, scenes)
-    levels = {
-        name: level.scaled(scenes.scale)
-        for name, level in {"easy": EASY, "moderate": MODERATE, "hard": HARD}.items()
-    }
-    return {
-        "precision": as_papers.precision,
-        "recall": as_papers.recall,
-        "whole_precision": over_all.precision,
-        "whole_recall": over_all.recall,
-        "average_precision": {
-            name: average_precision(found.detections, found.objects, level).forty
-            for name, level in levels.items()
-        },
-        "detections": {
-            found.identifiers[number]: _rounded(found.detections[number].boxes)
-            for number in _examples(scenes)
-        },
-    }
-
-
-def _whole(found: Found, scenes: SceneList) -> Score:
-    return whole(found.detections, found.objects, MODERATE.scaled(scenes.scale))
-
-
-def _truth(scenes: SceneList) -> list[np.ndarray]:
-    """The boxes that the original takes for the truth, of each scene."""
-    return [_found_of_labels(scenes.objects(number), scenes) for number in range(len(scenes))]
-
-
-def _found_of_labels(objects: Objects, scenes: SceneList) -> np.ndarray:
-    boxes = far_to_near(objects, smallest=SMALLEST * scenes.scale)[-MOST_LABELLED:]
-    padded = np.zeros((MOST_LABELLED, 4), np.float32)  # Compiled once for all scenes.
-    padded[: len(boxes)] = boxes
-    taught = _taught(padded, len(boxes), scenes.height, scenes.width)
-    return labelled(taught.coverage, taught.offsets, Decoding().scaled(scenes.scale))
-
-
-_taught = jax.jit(targets, static_argnums=(2, 3))
-
-
-def _examples(scenes: SceneList) -> list[int]:
-    """The numbers of the scenes that pictures show: those with most large cars."""
-    counts = [
-        -len(far_to_near(scenes.objects(number), smallest=2 * SMALLEST * scenes.scale))
-        for number in range(len(scenes))
-    ]
-    return np.argsort(counts, kind="stable")[:EXAMPLES].tolist()
-
-
-def _pictures(scenes: SceneList) -> Mapping[str, bytes]:
-    """The examples' images as they are measured on, as files."""
-    files = {}
-    for number in _examples(scenes):
-        scene, file = scenes[number], io.BytesIO()
-        Image.fromarray(scene.image).save(file, "JPEG", quality=85)
-        files[f"examples/{scene.identifier}.jpg"] = file.getvalue()
-    return files
-
-
-def _rounded(boxes: np.ndarray) -> list[list[float]]:
-    return [[round(float(side), 1) for side in box] for box in boxes]

@@ -23,15 +23,16 @@ from evojax.evolution import (
     GenerationStarted,
     RunFolderError,
     Settings,
+    detected,
     evolve,
     read_lineage,
 )
-from evojax.evolution import detection as detection_module
 from evojax.evolution.detection import Service, detection
 from evojax.learning import Network, NonFiniteLoss, Recipe, linen, population_mesh
 from evojax.learning.detector import GREY
 from evojax.models.detectnet import STRIDE
 from tests.data.kitti.conftest import add, line, picture
+from tests.detection.scenes import objects
 
 HEIGHT, WIDTH = 64, 208
 SCALE = 1248 // WIDTH
@@ -180,6 +181,22 @@ def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path, monke
         Service(workers=0)
 
 
+def test_cars_of_25_pixels_are_to_be_found_and_smaller_ones_not(scenes, tmp_path) -> None:
+    def test_scenes(*sides):
+        rows = [("Car", (300, 100, 300 + width, 100 + height), 0, 0) for width, height in sides]
+        entry = scenes.test.entries[0]._replace(objects=objects(*rows))
+        return replace(scenes.test, entries=(entry,))
+
+    small = test_scenes((24.9, 40), (40, 24.9))
+    assert not len(detected.findable(small.objects(0), small))
+    enough = test_scenes((24.9, 40), (25.1, 25.1))
+    assert len(detected.findable(enough.objects(0), enough)) == 1
+    expected = "no Car in the 1 test images can be found: expected .* at least 4.16667 pixels"
+    with pytest.raises(ValueError, match=expected):
+        evolve(settings(), linen(Small()), detection(replace(scenes, test=small)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_that_are_lost_meanwhile_are_told(street: Path, tmp_path: Path) -> None:
     root, out = shutil.copytree(street, tmp_path / "street"), tmp_path / "run"
     task = detection(load_kitti(f"kitti:{root}", height=HEIGHT, width=WIDTH), Service(workers=1))
@@ -230,6 +247,6 @@ def test_a_litter_is_judged_by_batches_that_are_decoded_once(task, scenes, monke
 
 def test_the_device_is_a_batch_ahead() -> None:
     begun = []
-    items = detection_module._one_ahead(begun.append(n) or n for n in range(3))
+    items = detected._one_ahead(begun.append(n) or n for n in range(3))
     assert [(item, len(begun)) for item in items] == [(0, 2), (1, 3), (2, 3)]
-    assert not list(detection_module._one_ahead([]))
+    assert not list(detected._one_ahead([]))
