@@ -97,6 +97,11 @@ def scored(record: Record) -> tuple[str, ...]:
     return tuple(name for name in MEASURES if record.get(name) is not None)
 
 
+def learnt_nothing(record: Record) -> bool:
+    """Whether all measures are 0: offspring of such an ancestor cannot be worse."""
+    return not any(record[name] for name in scored(record))
+
+
 def members_of(record: Record) -> Sequence[Record]:
     """The records of the networks that lived on: the generation's own where it was only one."""
     return record.get("members") or [record]

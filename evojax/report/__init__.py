@@ -7,7 +7,8 @@ For example:
     page = evojax.report.write(run_dir)
 """
 
-from evojax.report.progress import console, progress
+from evojax.report.progress import progress
+from evojax.report.terminal import console
 from evojax.report.write import write
 
 __all__ = ["console", "progress", "write"]

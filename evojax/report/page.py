@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from evojax.evolution.record import Lineage, Record
+from evojax.evolution.record import Lineage, Record, learnt_nothing
 from evojax.report import tables, text
 from evojax.report.lineage import flat, measures, smallest_within
 from evojax.report.paper import Published
@@ -80,6 +80,8 @@ def headline(lineage: Lineage) -> str:
     synapses, 99.1 % of test images right (ancestor 99.5 %)".
     """
     ancestor, best = lineage["generations"][0], smallest_within(lineage, DROP)
+    if learnt_nothing(ancestor):
+        return f"The ancestor: {_score(lineage, ancestor)}; there is nothing to keep"
     if best["generation"] == ancestor["generation"]:
         fallen = f"every offspring is more than {100 * DROP:.0f} points worse"
         begun = "no offspring yet" if len(lineage["generations"]) == 1 else fallen

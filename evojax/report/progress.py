@@ -10,7 +10,6 @@ Showing progress never breaks a run: output that cannot be written is given up s
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from collections import deque
@@ -35,8 +34,9 @@ from evojax.evolution.events import (
     RunStarted,
     Watch,
 )
-from evojax.evolution.record import scored
+from evojax.evolution.record import Record, learnt_nothing, scored
 from evojax.report import text
+from evojax.report.terminal import Quiet
 
 
 @contextmanager
@@ -50,9 +50,15 @@ def progress(file: TextIO | None = None) -> Iterator[Watch]:
     Args:
         file: Where to write, standard output if None.
     """
-    out = _Quiet(sys.stdout if file is None else file)
+    out = Quiet(sys.stdout if file is None else file)
     with _on_terminal(out) if out.is_terminal() else _in_lines(out) as show:
         yield _dispatcher(show)
+
+
+NOTHING_LEARNT = (
+    "note: on test images the ancestor is at 0 %: its offspring cannot be worse, and their sizes "
+    "say nothing. Train it longer (--epochs) or on more data."
+)
 
 
 class _Show:
@@ -104,7 +110,7 @@ class _Show:
 class _Lines(_Show):
     """One plain line for each event."""
 
-    def __init__(self, out: _Quiet) -> None:
+    def __init__(self, out: Quiet) -> None:
         super().__init__()
         self.out = out
         self.offspring = 1
@@ -143,6 +149,8 @@ class _Lines(_Show):
             f"C-E {text.times(record['cluster_efficiency'])}, "
             f"trained for {text.duration(record.get('train_seconds'))}"
         )
+        if _in_vain(record):
+            self._say(NOTHING_LEARNT)
 
     def run_finished(self, event: RunFinished) -> None:
         self._say(f"{event.status}; written to {event.out}")
@@ -194,6 +202,8 @@ class _Screen(_Show):
                 text.duration(record.get("train_seconds")),
             )
         )
+        if _in_vain(record):
+            self.console.print(Text(NOTHING_LEARNT))
 
     def run_finished(self, event: RunFinished) -> None:
         self.started = None
@@ -223,69 +233,13 @@ class _Screen(_Show):
         self.console.print(Text(line, style=style), no_wrap=True, overflow="ellipsis")
 
 
-def console(*whole: RenderableType) -> Console:
-    """What prints on standard output, in characters that it has, while somebody reads it.
-
-    Args:
-        whole: what loses no column, whatever the width: a narrow terminal folds its lines.
-    """
-    made = Console(file=_Quiet(sys.stdout))  # type: ignore[arg-type]
-    boundless = made.options.update(max_width=1_000)
-    widths = [made.measure(part, options=boundless).maximum for part in whole]
-    made.width = max([made.width, *widths])
-    return made
-
-
-class _Quiet:
-    """A text file whose failures to write are ignored: a closed pipe must not end a run."""
-
-    def __init__(self, file: TextIO | None) -> None:
-        self._file = file
-
-    def write(self, content: str) -> int:
-        """Writes `content`, with ? for what the file's encoding lacks."""
-        try:
-            if self._file is not None:
-                try:
-                    self._file.write(content)
-                except UnicodeEncodeError:
-                    self._file.write(content.encode("ascii", "replace").decode("ascii"))
-        except (OSError, ValueError):
-            self._file = None
-        return len(content)
-
-    def flush(self) -> None:
-        """Flushes."""
-        try:
-            if self._file is not None:
-                self._file.flush()
-        except (OSError, ValueError):
-            self._file = None
-
-    def is_terminal(self) -> bool:
-        """Whether it is a terminal that can move its cursor."""
-        return self.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        try:
-            return self._file is not None and self._file.isatty()
-        except (OSError, ValueError):
-            return False
-
-    @property
-    def encoding(self) -> str:
-        """The file's encoding, by which rich chooses its characters."""
-        return getattr(self._file, "encoding", None) or "utf-8"
-
-
 @contextmanager
-def _in_lines(out: _Quiet) -> Iterator[_Show]:
+def _in_lines(out: Quiet) -> Iterator[_Show]:
     yield _Lines(out)
 
 
 @contextmanager
-def _on_terminal(out: _Quiet) -> Iterator[_Show]:
+def _on_terminal(out: Quiet) -> Iterator[_Show]:
     console = Console(file=out, force_terminal=True)  # type: ignore[arg-type]
     screen = _Screen(console)
     with Live(get_renderable=screen.render, console=console, refresh_per_second=5, transient=True):
@@ -316,7 +270,9 @@ def _data(event: RunStarted) -> str:
     data = event.dataset
     counts = [f"{text.count(data[key])} {words}" for key, words in kinds if data.get(key)]
     source = [f"from {event.source}"] if event.source else []
-    return f"{data.get('name', 'data')}: {', '.join([*counts, *source])}"
+    reasons = [f"{reason}: {text.count(n)}" for reason, n in data.get("skipped", {}).items()]
+    left_out = f"; left out are {', '.join(reasons)}" if reasons else ""
+    return f"{data.get('name', 'data')}: {', '.join([*counts, *source])}{left_out}"
 
 
 def _needs(event: RunStarted) -> str:
@@ -328,6 +284,11 @@ def _needs(event: RunStarted) -> str:
         f"network, {text.size(memory.activations)} for a batch, {text.size(memory.images)} for the "
         "images" + (f"; {memory.members} networks at once on each)" if memory.members > 1 else ")")
     )
+
+
+def _in_vain(record: Record) -> bool:
+    """Whether an ancestor learnt nothing."""
+    return record["generation"] == 1 and learnt_nothing(record)
 
 
 def _whence(event: RunContinued) -> str:

@@ -76,6 +76,8 @@ def test_headlines_of_other_runs(make: Make) -> None:
     fallen = make(2)
     fallen["generations"][1]["accuracy"] = 0.5
     assert page.headline(fallen).endswith("every offspring is more than 3 points worse")
+    vain = make(2, ancestor=0.0)
+    assert page.headline(vain).endswith("0.0 % of test images right; there is nothing to keep")
     detection = make(2, detection=True, ancestor=0.7803)
     assert page.headline(detection) == (
         "1.4-fold fewer synapses, precision 78.0 %, recall 62.0 % "

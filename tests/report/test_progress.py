@@ -105,6 +105,29 @@ def test_the_data_and_their_place_are_told_first() -> None:
         assert told in shown and "5 parameters; training takes" in shown
 
 
+def test_what_was_left_out_is_counted() -> None:
+    data = {"name": "kitti", "train": 3, "test": 2, "skipped": {"no labels": 2, "no image": 1}}
+    out = io.StringIO()
+    with progress(out) as watch:
+        watch(RunStarted(Memory(5, 1, 0, 1, 1), data, "/data/kitti"))
+    told = "2 test images, from /data/kitti; left out are no labels: 2, no image: 1\n"
+    assert told in out.getvalue()
+
+
+def test_an_ancestor_that_learnt_nothing_is_told_once(make: Make) -> None:
+    records = make(2, detection=True)["generations"]
+    for name in ("precision", "recall"):
+        records = [record | {name: 0.0} for record in records]
+    for out in (io.StringIO(), Terminal()):
+        with progress(out) as watch:
+            _run(watch, records)
+        assert out.getvalue().count("the ancestor is at 0 %") == 1
+    out = io.StringIO()
+    with progress(out) as watch:
+        _run(watch, [records[0] | {"precision": 0.01}])
+    assert "note" not in out.getvalue()
+
+
 def test_lines_are_written_at_once(make: Make) -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="utf-8")
