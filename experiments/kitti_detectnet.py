@@ -38,7 +38,8 @@ class Detection(Options):
     Attributes:
         data: kitti, by tensorflow-datasets, or kitti:FOLDER, in KITTI's own layout.
         height: of the images, pixels.
-        width: of the images, pixels; less than 384 x 1248 scales them down.
+        width: of the images, pixels; less than 384 x 1248 scales them down, to 192 x 624 for
+            example.
         skip_bad: go on without images or labels that cannot be used; they are counted.
         augment: change training images at random, as the original does.
         workers: threads that prepare batches; changes no bit of the lineage.

@@ -3,7 +3,6 @@
 Knows nothing of networks, of data and of genetics: arrays in, arrays out.
 """
 
-from evojax.detection.average_precision import AveragePrecision, average_precision
 from evojax.detection.boxes import (
     Detections,
     Objects,
@@ -18,6 +17,7 @@ from evojax.detection.decoding import Decoding, decode, labelled
 from evojax.detection.difficulty import EASY, HARD, MODERATE, Difficulty
 from evojax.detection.losses import BOX_WEIGHT, Losses, losses
 from evojax.detection.metrics import Score, original, whole
+from evojax.detection.ranked import AveragePrecision, average_precision
 from evojax.detection.targets import Coverage, Targets, targets
 
 __all__ = [

@@ -23,7 +23,8 @@ class Difficulty:
     """Which objects are to be found; finding another of the kind is neither right nor wrong.
 
     Attributes:
-        height: the least height of the box, pixels; of detections, too.
+        height: the least height of the box, pixels; of detections, too. A box of just this height
+            is to be found; versions of the kit differ in that.
         occluded: the most occlusion, on KITTI's scale of 0 to 3.
         truncated: the largest share that lies outside the image.
     """

@@ -113,7 +113,7 @@ def desaturate(image: np.ndarray, share: float) -> np.ndarray:
 
 
 def flip(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mirrors left to right."""
+    """Mirrors left to right. (The original's boxes are a pixel off.)"""
     mirrored = boxes.copy()
     mirrored[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
     return cv2.flip(image, 1), mirrored
