@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from rich.console import Console
 
 from evojax import __version__, report
 from evojax.compilation import keep_programs
@@ -252,7 +253,9 @@ def export_(options: Export) -> None:
 
 
 def _compacted(network: Saved, round_to: int = 1) -> Compacted:
-    return compacted(network.apply, network.variables, network.masks, network.image, round_to)
+    # A minute for dozens of convolutions.
+    with Console(stderr=True).status("looking for channels that cannot influence the output"):
+        return compacted(network.apply, network.variables, network.masks, network.image, round_to)
 
 
 def _tell(small: Compacted | None, network: Saved, done: Exported) -> None:

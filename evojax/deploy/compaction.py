@@ -89,10 +89,7 @@ def compact(
     variables, x = arrays(variables, example_input)
     program = traced(apply, variables, x)
     leaves, structure = jax.tree.flatten(variables)
-    leaves = [
-        leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
-        for leaf, mask in zip(leaves, fitted, strict=True)
-    ]
+    leaves = _masked(leaves, fitted)
     seen = views(apply, variables, x, program)
     found = seen[0].liveness(leaves)
     if not found.vary:
@@ -119,3 +116,11 @@ def compact(
         jax.tree.unflatten(masks_structure, cut_masks),
         describe(whole, fitted, added),
     )
+
+
+@jax.jit  # One program, not one for each shape.
+def _masked(leaves: list[jax.Array], masks: list[jax.Array | None]) -> list[jax.Array]:
+    return [
+        leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
+        for leaf, mask in zip(leaves, masks, strict=True)
+    ]

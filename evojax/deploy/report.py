@@ -108,7 +108,7 @@ def describe(cut: Cut, masks: Sequence[Any], constants: Mapping[int, np.ndarray]
         kept = cut.kept(var)
         places = tuple(None if k is None else tuple(np.flatnonzero(k).tolist()) for k in kept)
         variables.append(Variable(path, before, smaller(before, kept), places))
-        living += math.prod(before) if mask is None else int(np.sum(mask))
+        living += math.prod(before) if mask is None else int(np.asarray(mask).sum())
         for i, axis in enumerate(cut.topology.axes[var]):
             reason = None if axis is None else atoms.reason(axis)
             if reason is not None:
