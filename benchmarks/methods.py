@@ -41,7 +41,7 @@ from evojax.models import LeNet
 from evojax.report.comparison import MACS, SYNAPSES, Method, publish, read
 from evojax.study import (
     check_different,
-    check_run,
+    check_runs,
     check_writable,
     command,
     finished,
@@ -157,12 +157,12 @@ def main(options: Options) -> int:
     """Runs what is not finished yet, then writes the study; returns the exit status."""
     plan = planned(options)
     check_writable("--out", options.out)
-    for name, settings in plan:
-        check_run(folder(options, name, settings.seed), settings, "methods")
+    runs = [(folder(options, name, settings.seed), settings) for name, settings in plan]
+    check_runs(runs, "methods")
     dataset = images(options)
     model = linen(LeNet(dataset.classes))
-    for name, settings in plan:
-        run(folder(options, name, settings.seed), settings, model, dataset, "methods")
+    for out, settings in runs:
+        run(out, settings, model, dataset, "methods")
     return collect(options)
 
 

@@ -41,6 +41,16 @@ def replace(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def nearest(path: Path) -> Path:
+    """The part of a path that is there already: itself, or the closest folder above it."""
+    return next(part for part in (path, *path.parents) if part.exists())
+
+
+def open_to_writing(folder: Path) -> bool:
+    """Whether it is a folder in which this user may make files."""
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def expanded(path: str | Path) -> Path:
     """The path with a leading ~ as the home folder; as it stands where nobody has such a home."""
     return Path(os.path.expanduser(path))

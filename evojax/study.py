@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from evojax.evolution import (
 )
 from evojax.evolution.lineage import configuration
 from evojax.evolution.run_folder import check_resumable
-from evojax.files import with_home
+from evojax.files import nearest, open_to_writing, with_home
 from evojax.learning import Model, NonFiniteLoss
 
 Options = TypeVar("Options")
@@ -82,13 +82,14 @@ def run(out: Path, settings: Settings, model: Model, dataset: Dataset, experimen
         print("another process is at it", flush=True)
 
 
-def check_run(out: Path, settings: Settings, experiment: str) -> None:
-    """Checks that `run` can begin or continue there, as far as is known without the data.
+def check_runs(runs: Iterable[tuple[Path, Settings]], experiment: str) -> None:
+    """Checks that `run` can begin or continue in each folder, as far as is known without the data.
 
     Raises:
-        RunFolderError: the folder cannot be used, is damaged or holds a run of other settings.
+        RunFolderError: a folder cannot be used, is damaged or holds a run of other settings.
     """
-    check_resumable(out, configuration(settings, experiment, ""))
+    for out, settings in runs:
+        check_resumable(out, configuration(settings, experiment, ""))
 
 
 def finished(out: Path) -> dict[str, Any] | None:
@@ -158,9 +159,9 @@ def check_writable(flag: str, folder: Path) -> None:
     Raises:
         ValueError: it is no folder, or no folder of this user's.
     """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(f"{flag} {folder}: {nearest} is no folder to write to. Name another one.")
+    there = nearest(folder.absolute())
+    if not open_to_writing(there):
+        raise ValueError(f"{flag} {folder}: {there} is no folder to write to. Name another one.")
 
 
 def command() -> str:

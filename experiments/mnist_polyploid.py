@@ -42,7 +42,7 @@ from evojax.report.cells import Terms, entry
 from evojax.report.polyploid import publish
 from evojax.study import (
     check_different,
-    check_run,
+    check_runs,
     check_writable,
     command,
     finished,
@@ -111,14 +111,14 @@ def main(options: Options) -> int:
     """Runs the cells that are not finished yet, then writes the result; returns the exit status."""
     plan = planned(options)
     check_writable("--results", options.results)
-    for terms, settings in plan:
-        check_run(folder(options, terms, settings.seed), settings, EXPERIMENT)
+    runs = [(folder(options, terms, settings.seed), settings) for terms, settings in plan]
+    check_runs(runs, EXPERIMENT)
     if not options.collect:
         where = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
         dataset = load(options.data, subset=options.subset, **where)
         model = linen(LeNet(dataset.classes))
-        for terms, settings in plan:
-            run(folder(options, terms, settings.seed), settings, model, dataset, EXPERIMENT)
+        for out, settings in runs:
+            run(out, settings, model, dataset, EXPERIMENT)
     return collect(options, plan)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from evojax.deploy import sparse
 from evojax.deploy.checks import InconsistentError, arrays, check_same, traced
 from evojax.deploy.report import Added, Report
 from evojax.deploy.trace import Apply
-from evojax.files import replace
+from evojax.files import nearest, open_to_writing, replace
 from evojax.genetics.trees import flatten
 
 PyTree = Any
@@ -143,8 +142,8 @@ def check_export(out: Path, format: str, *, force: bool = False) -> None:
             raise ValueError(f"{file} exists already and is no file: name another")
         if file.exists() and not force:
             raise ValueError(f"{file} exists already: name another file, or overwrite with force")
-    folder = next(each for each in out.absolute().parents if each.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    folder = nearest(out.absolute().parent)
+    if not open_to_writing(folder):
         raise ValueError(f"no file can be written at {out}: {folder} is no folder to write into")
 
 

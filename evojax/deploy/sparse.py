@@ -10,6 +10,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from evojax.genetics.census import index_bytes
+
 LENGTH = 8
 """Bytes at the start of a safetensors file, which say how long its JSON header is."""
 
@@ -55,7 +57,7 @@ def smallest(array: np.ndarray) -> dict[str, np.ndarray]:
     """The parts of an array in the form that takes least, see `load_sparse`."""
     flat = array.reshape(-1)
     alive = flat != 0
-    index = np.uint16 if flat.size <= 1 << 16 else np.uint32
+    index = np.dtype(f"u{index_bytes(flat.size)}")
     forms: list[dict[str, np.ndarray]] = [
         {"": array},
         {"values": flat[alive], "bitmask": np.packbits(alive)},

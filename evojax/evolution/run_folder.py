@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from evojax.evolution.lineage import RunFolderError, read_lineage
 from evojax.evolution.settings import OF_OFFSPRING, epochs_of, size_of
-from evojax.files import replace
+from evojax.files import nearest, open_to_writing, replace
 
 try:
     import fcntl
@@ -42,11 +42,11 @@ def check_folder(out: Path) -> None:
     """
     _check_name(out)
     try:
-        nearest = next(path for path in (out, *out.parents) if path.exists())
-        if not nearest.is_dir():
-            raise RunFolderError(f"--out {out}: {nearest} is no folder. Name another one.")
-        _require_access(nearest)
-        foreign = nearest == out and any(not path.name.startswith(".") for path in out.iterdir())
+        there = nearest(out)
+        if not there.is_dir():
+            raise RunFolderError(f"--out {out}: {there} is no folder. Name another one.")
+        _require_access(there)
+        foreign = there == out and any(not path.name.startswith(".") for path in out.iterdir())
         if foreign and not (out / "config.json").exists():
             raise RunFolderError(
                 f"--out {out} holds files but no run of evojax (config.json). Name a new folder."
@@ -73,7 +73,7 @@ def check_resumable(out: Path, config: dict[str, Any]) -> None:
 
 
 def _require_access(folder: Path) -> None:
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not open_to_writing(folder):
         raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)} ({folder})")
 
 

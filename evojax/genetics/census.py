@@ -157,8 +157,13 @@ def sparse_bytes(size: int, alive: int, width: int = 4) -> int:
         alive: living entries.
         width: bytes of one value.
     """
-    index = 2 if size <= 1 << 16 else 4
-    return min(width * size, width * alive + min(-(-size // 8), index * alive))
+    places = min(-(-size // 8), index_bytes(size) * alive)
+    return min(width * size, width * alive + places)
+
+
+def index_bytes(size: int) -> int:
+    """Bytes of an index into so many entries: 2 or 4."""
+    return 2 if size <= 1 << 16 else 4
 
 
 def layer_names(paths: Collection[str]) -> dict[str, str]:
