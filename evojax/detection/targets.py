@@ -26,17 +26,23 @@ class Coverage:
         smallest: the shortest side of what covers cells, pixels, or the box's own side where that
             is shorter. It belongs to the stride (a cell and a quarter, so that small objects cover
             two cells rather than one), not to the images' size: it stays where images are smaller.
+        least: boxes with a shorter side, pixels, are passed over, such as what augmentation leaves
+            of a car that it pushes out of the image; 0 is the original. Losses divide by a box's
+            sides and by what of it covers cells, so that one sliver of a tenth of a pixel outweighs
+            thousands of cars: of 322 of KITTI's images at half size, augmented, one in 4,000 has
+            one, and Adam's steps are small for long afterwards.
     """
 
     stride: int = 16
     shrink: float = 0.4
     smallest: float = 20.0
+    least: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or not 0 < self.shrink <= 1 or self.smallest < 0:
+        if self.stride < 1 or not 0 < self.shrink <= 1 or min(self.smallest, self.least) < 0:
             raise ValueError(
                 f"{self}: expected a stride of at least 1 pixel, a share to shrink to above 0 and "
-                "at most 1, and a shortest side of at least 0 pixels."
+                "at most 1, and shortest sides of at least 0 pixels."
             )
 
 
@@ -72,7 +78,8 @@ def targets(
 
     Args:
       boxes: ``(M, 4)`` left, top, right, bottom in pixels; those from `count` on are padding.
-        Boxes without area, inside out or not finite are passed over.
+        Boxes without area, inside out or not finite are passed over, and small ones (see
+        `Coverage`).
       count: how many boxes there are.
       height: of the image, pixels, a multiple of the stride; static.
       width: likewise.
@@ -102,7 +109,7 @@ def targets(
     corner, opposite = boxes[:, :2], boxes[:, 2:]
     sides = opposite - corner
     real = (jnp.arange(len(boxes)) < count) & jnp.all(jnp.isfinite(boxes), -1)
-    real &= jnp.all(sides > 0, -1)
+    real &= jnp.all((sides > 0) & (sides >= coverage.least), -1)
     shrunk = jnp.minimum(sides, jnp.maximum(coverage.smallest, coverage.shrink * sides))
     start, end = (corner + opposite - shrunk) / 2, (corner + opposite + shrunk) / 2
 

@@ -12,7 +12,8 @@ from tests.detection.scenes import shared
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HEIGHT, WIDTH, MOST, IMAGES = 80, 160, 5, 3
-compiled = jax.jit(jax.vmap(lambda boxes, count: targets(boxes, count, HEIGHT, WIDTH)))
+ORIGINAL = Coverage(least=0)
+compiled = jax.jit(jax.vmap(lambda boxes, count: targets(boxes, count, HEIGHT, WIDTH, ORIGINAL)))
 
 
 def taught(*images):
@@ -81,6 +82,19 @@ def test_a_car_by_hand_and_the_nearer_in_front_of_it():
     np.testing.assert_array_equal(image.offsets[2, 5], [0, 0, 10, 8])
     np.testing.assert_allclose(image.weight[2, 5], 256 / 80)
     np.testing.assert_array_equal(hidden.offsets[2, 5], [-48, -16, 52, 34])
+
+
+def test_what_is_left_of_a_car_at_the_edge_is_not_taught():
+    box = np.array([[0, 16, 4, 56]], np.float32)
+    just = targets(box, 1, HEIGHT, WIDTH)
+    assert just.coverage.sum() == 2
+    # Of four pixels' width no loss is out of proportion: 3.2 / 4 a pixel's error.
+    np.testing.assert_allclose((just.weight[2, 0], just.size[2, 0, 0]), (256 / 80, 1 / 4))
+    for side in (2, 3):
+        sliver = box.copy()
+        sliver[0, side] = box[0, side - 2] + 3.9
+        assert not targets(sliver, 1, HEIGHT, WIDTH).coverage.any()
+        assert targets(sliver, 1, HEIGHT, WIDTH, ORIGINAL).coverage.any()
 
 
 def test_no_boxes_and_boxes_that_are_none_teach_that_nothing_is_there():
