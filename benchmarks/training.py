@@ -3,6 +3,7 @@
     python benchmarks/training.py
     taskset -c 0 python benchmarks/training.py --threads 1
 
+with several cores also with every batch split over them (`--data-parallel` of the experiments),
 and on a GPU
 
     python benchmarks/training.py --networks AlexNet ResNet-56 --compute-dtype bfloat16 --compiled
@@ -13,6 +14,7 @@ and optimizer in PyTorch, channels last, on the same device. All take turns with
 warm-up; the ratio is the median of the turns' ratios.
 """
 
+import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -25,12 +27,22 @@ import jax
 import numpy as np
 from common import take_turns, write
 
-from evojax.learning import Network, Recipe, linen, on_device, trainer
+from evojax.genetics.trees import stacked
+from evojax.learning import (
+    Network,
+    Recipe,
+    linen,
+    on_device,
+    population_mesh,
+    population_trainer,
+    trainer,
+)
 from evojax.models import AlexNet, LeNet, ResNet
 from evojax.study import parsed
 
 ALIVE = 0.2
 EVOJAX = ("dense", "masked")
+SPLIT = "dense, batches split over the cores"
 PYTORCH = "PyTorch"
 
 
@@ -61,6 +73,7 @@ class Options:
         compute_dtype: of activations and matrix products, in PyTorch by its autocast.
         compiled: whether PyTorch's networks are compiled (torch.compile).
         threads: of PyTorch; 0 leaves its default. JAX takes the cores it may run on.
+        cores: of a CPU, over which batches are split as well; 0 takes those it may run on.
         out: where to write the result as JSON.
     """
 
@@ -71,11 +84,15 @@ class Options:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
     threads: int = 0
+    cores: int = 0
     out: Path = Path("runs/benchmarks/training.json")
 
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    cores = options.cores or len(os.sched_getaffinity(0))
+    if cores > 1:  # Before anything is computed.
+        jax.config.update("jax_num_cpu_devices", cores)
     versions: dict[str, Any] = {}
     try:
         import torch
@@ -133,7 +150,18 @@ def evojax_epochs(
         network = Network(params, batch_stats, masks)
         return lambda: jax.block_until_ready(train(jax.random.key(2), network, data, 1)[0])
 
-    return dict(zip(EVOJAX, map(epoch, (whole, masks)), strict=True))
+    contestants = dict(zip(EVOJAX, map(epoch, (whole, masks)), strict=True))
+    if on_several_cores():
+        several = population_trainer(model, recipe, population_mesh(1, jax.device_count())).train
+        stack = stacked([Network(params, batch_stats, whole)])
+        keys = jax.random.split(jax.random.key(2), 1)
+        contestants[SPLIT] = lambda: jax.block_until_ready(several(keys, stack, data, 1)[0])
+    return contestants
+
+
+def on_several_cores() -> bool:
+    """Whether batches can be split over a CPU's cores."""
+    return jax.default_backend() == "cpu" and jax.device_count() > 1
 
 
 def torch_epoch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +41,8 @@ class Options:
         data_dir: where tensorflow-datasets keeps prepared data.
         devices: over how many devices a generation's networks are spread; by default one, or all
             of all processes where there are several.
+        data_parallel: over how many devices more the batches of each network are split, on a CPU
+            over so many cores: faster, and with other last bits.
         hosts: how several processes, on one host or many, find each other.
         settings: everything that decides the lineage.
     """
@@ -51,6 +54,7 @@ class Options:
     manual_dir: str | None = None
     data_dir: str | None = None
     devices: int | None = None
+    data_parallel: int = 1
     hosts: Annotated[Joining, tyro.conf.OmitArgPrefixes] = Joining()
 
 
@@ -122,8 +126,9 @@ def run_task(
             default=defaults,
         )  # fmt: skip
         settings = options.settings
+        _take_cores((options.devices or 1) * options.data_parallel)
         hosts = join(options.hosts)
-        mesh = _mesh(options.devices, hosts)
+        mesh = _mesh(options.devices, options.data_parallel, hosts)
         with hosts.together():
             if hosts.leads:  # Before data are fetched and prepared, which may take long.
                 check_folder(options.out)
@@ -178,10 +183,27 @@ def run_task(
     return 0
 
 
-def _mesh(devices: int | None, hosts: Hosts) -> Mesh | None:
+def _take_cores(devices: int) -> None:
+    """Makes so many devices of a CPU's cores; before anything is computed, and no GPU minds."""
+    flag = "--xla_force_host_platform_device_count"
+    if devices > max(
+        getattr(jax.config, "jax_num_cpu_devices", 1), 1
+    ) and flag not in os.environ.get("XLA_FLAGS", ""):
+        # Where something was computed already, there are as many devices as there are.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _mesh(devices: int | None, data_parallel: int, hosts: Hosts) -> Mesh | None:
     """The devices that are asked for; none where one network trains after another."""
     if not hosts.several:
-        return None if devices in (None, 1) else population_mesh(devices)
+        alone = devices in (None, 1) and data_parallel == 1
+        return None if alone else population_mesh(devices or 1, data_parallel)
+    if data_parallel != 1:
+        raise ValueError(
+            f"data_parallel must be 1 with several processes; got {data_parallel}: a network's "
+            "batches are split over devices of one process only"
+        )
     if devices not in (None, jax.device_count()):
         raise ValueError(
             f"devices must be left out with several processes, which have {jax.device_count()} and "

@@ -44,6 +44,12 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
         f"classes={dataset.classes}."
     )
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
+    batch = min(settings.recipe.batch_size, len(dataset.train.images))
+    if mesh is not None and batch % mesh.shape["data"]:
+        raise ValueError(
+            f"batches of {batch} images cannot be split evenly over {mesh.shape['data']} devices: "
+            "expected a batch_size that is a multiple of them"
+        )
 
 
 def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:
@@ -59,6 +65,7 @@ def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | Non
     memory = check_room(memory._replace(images=every))
     if mesh is None:
         return memory
+    memory = memory._replace(activations=memory.activations // mesh.shape["data"])
     return memory.fitting(available(), math.ceil(settings.offspring / mesh.shape["population"]))
 
 
@@ -131,6 +138,7 @@ def _together(
         fitness=None
         if holdout is None
         else lambda networks: made.evaluate(networks, holdout).tolist(),
+        always=mesh.shape["data"] > 1,
     )
 
 

@@ -106,7 +106,8 @@ def _check(test: SceneList, settings: Settings, model: Model, mesh: Mesh | None)
             )
     if mesh is not None:
         raise ValueError(
-            "detectors train one after another: expected --devices 1, in a process by itself"
+            "detectors train one after another on one device: expected --devices 1 and "
+            "--data-parallel 1, in a process by itself"
         )
     decode(np.zeros((1, 1, 5)))  # Fails here, before any training, without what OpenCV is to do.
     if not any(len(findable(test.objects(number), test)) for number in range(len(test))):

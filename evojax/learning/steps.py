@@ -87,7 +87,7 @@ def steps(
     return Steps(
         begin=partial(begin, tx),
         epoch=partial(_epoch, tx, loss_of, recipe, split),
-        right=partial(_right, forward, recipe.batch_size),
+        right=partial(_right, forward, recipe.batch_size, split),
         sample=partial(_sample, recipe.batch_size),
         loss=partial(_sampled_loss, loss_of),
     )
@@ -143,7 +143,13 @@ def _epoch(
     return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
 
 
-def _right(forward: Forward, batch_size: int, network: Network, data: Images) -> jax.Array:
+def _right(
+    forward: Forward,
+    batch_size: int,
+    split: Callable[[jax.Array], jax.Array],
+    network: Network,
+    data: Images,
+) -> jax.Array:
     """See `Steps.right`; images are padded to whole batches, with a label that no class has."""
     count = data.labels.shape[0]
     batch = min(batch_size, count)
@@ -152,7 +158,7 @@ def _right(forward: Forward, batch_size: int, network: Network, data: Images) ->
     labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
 
     def right_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-        images = normalise(chunk[0], data)
+        images = split(normalise(chunk[0], data))
         logits, _ = forward(network.params, network.batch_stats, images, False)
         return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
 

@@ -15,11 +15,12 @@ def test_training_is_measured(methods, monkeypatch, tmp_path):
     training = import_module("training")
     monkeypatch.setitem(training.NETWORKS, "LeNet", training.Subject(Small(10), 1))
     monkeypatch.setattr(training, "torch_epoch", lambda *_: lambda: None)
+    monkeypatch.setattr(training, "on_several_cores", lambda: True)
     out = tmp_path / "training.json"
-    training.main(training.Options(("LeNet",), turns=2, steps=1, batch_size=2, out=out))
+    training.main(training.Options(("LeNet",), turns=2, steps=1, batch_size=2, cores=1, out=out))
     result = json.loads(out.read_text())["result"]["LeNet"]
     assert result["dense"]["of_dense"] == 1.0
-    for contestant in ("dense", "masked"):
+    for contestant in ("dense", "masked", training.SPLIT):
         assert len(result[contestant]["seconds"]) == 2
         assert result[contestant]["images_per_second"] > 0
     assert "| speed of training, of the dense network's | LeNet |" in benchmark(out)

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evojax import command as command_module
 from evojax.command import leave
 from evojax.evolution import checkpoints, read_lineage
 from evojax.evolution import generations as generations_module
+from evojax.hosts import ALONE
 from evojax.study import guarded, interruptible
 
 SMALL = Path(__file__).with_name("small.py")
@@ -269,6 +271,20 @@ def shell(tmp_path, quarters, compilation_cache):
     for process in started:
         process.kill()
         process.communicate()
+
+
+def test_batches_are_split_over_cores(shell, command, tmp_path, quarters):
+    flags = ["--data", f"npz:{quarters}", "--generations", "1", "--epochs", "1"]
+    process = shell(SMALL, "--out", "split", "--data-parallel", "2", *flags)
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    assert read_lineage(tmp_path / "split")["environment"]["device_count"] == 2
+    for number, message in (("64", "a mesh of 1 x 64 devices was asked"), ("0", "of 1 x 0")):
+        status, _, err = command("--data-parallel", number)
+        assert status == 2 and message in err
+    with pytest.raises(ValueError, match="data_parallel must be 1 with several processes; got 2"):
+        command_module._mesh(None, 2, ALONE._replace(several=True))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["digits_lenet", "mnist_lenet"])
