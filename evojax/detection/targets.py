@@ -115,7 +115,7 @@ def targets(
 
     def shared(axis: int, cells: int) -> jax.Array:
         """``(M, cells)``: the length that a box shares with each cell along an axis."""
-        edges = stride * jnp.arange(cells, dtype=jnp.float32)
+        edges = stride * jnp.arange(cells, dtype=jnp.float32)[None]
         first = jnp.maximum(start[:, axis, None], edges)
         return jnp.maximum(jnp.minimum(end[:, axis, None], edges + stride) - first, 0)
 
@@ -125,7 +125,8 @@ def targets(
     winner = jnp.max(jnp.where(covers, jnp.arange(len(boxes))[:, None, None], -1), axis=0)
     covered = winner >= 0
     own = jnp.maximum(winner, 0)
-    origin = stride * jnp.stack(jnp.meshgrid(jnp.arange(columns), jnp.arange(rows)), -1)
+    places = (jnp.arange(cells, dtype=jnp.float32) for cells in (columns, rows))
+    origin = stride * jnp.stack(jnp.meshgrid(*places), -1)
     safe = jnp.where(real[:, None], sides, 1)
     area = jnp.where(real, shrunk.prod(-1), 1)
 

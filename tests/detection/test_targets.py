@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evojax.detection import Coverage, Targets, targets
+from evojax.detection import Coverage, Targets, losses, targets
 from tests.detection.scenes import shared
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -102,6 +102,18 @@ def test_no_boxes_and_boxes_that_are_none_teach_that_nothing_is_there():
     room = jax.jit(lambda boxes: targets(boxes, 0, HEIGHT, WIDTH))(np.zeros((0, 4)))
     for image in (*taught(odd, []), room):
         assert all(not np.any(part) for part in image)
+
+
+def test_neither_types_nor_ranks_are_mixed_silently():
+    def lost(boxes, counts, predictions):
+        taught = jax.vmap(lambda b, n: targets(b, n, HEIGHT, WIDTH))(boxes, counts)
+        return taught, losses(predictions, taught)
+
+    cells = IMAGES, HEIGHT // 16, WIDTH // 16
+    inputs = jnp.zeros((IMAGES, MOST, 4)), jnp.zeros(IMAGES, jnp.int32), jnp.zeros((*cells, 5))
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        made = jax.eval_shape(lost, *inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype("float32")}
 
 
 def test_bad_input_says_what_is_wrong():
