@@ -58,7 +58,7 @@ class Entry(NamedTuple):
       size: its length in bytes.
       shape: its height and width, pixels.
       objects: its labels, boxes in its own pixels.
-      read: gives the bytes of the PNG or JPEG file.
+      read: gives the bytes of the PNG or JPEG file; an OSError where it cannot.
     """
 
     identifier: str
@@ -159,24 +159,28 @@ def decode(entry: Entry) -> np.ndarray:
     Raises:
       DataError: where the file cannot be read or decoded, or has changed since it was checked.
     """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         content = entry.read()
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except (OSError, cv2.error) as error:
+    except OSError as error:
         raise DataError(
             f"{entry.file} cannot be read ({error}). Put back the one that was there."
         ) from error
+    # First, or what else follows from it would be laid to the file that was checked.
+    if len(content) != entry.size:
+        raise DataError(
+            f"{entry.file} has {len(content)} bytes, but had {entry.size} when it was checked: it "
+            "has changed meanwhile. Put back the one that was there."
+        )
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # what it says is of its own code
+        image = None
     if image is None or image.shape[:2] != entry.shape:
         found = "cannot be decoded" if image is None else f"decodes to {image.shape[:2]}"
         raise DataError(
             f"{entry.file} {found}, though its header says {entry.shape} (height, width): it is "
             "damaged. Fetch it again, or take its index out of the lists."
-        )
-    if len(content) != entry.size:
-        raise DataError(
-            f"{entry.file} has {len(content)} bytes, but had {entry.size} when it was checked: it "
-            "has changed meanwhile. Put the one back that was there."
         )
     return image
 

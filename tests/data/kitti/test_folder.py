@@ -204,9 +204,17 @@ def test_what_is_damaged_later_is_named_then(town):
     file.unlink()
     with pytest.raises(DataError, match="000000.png cannot be read"):
         scenes.train[1]
-    file.write_bytes(content + bytes(9))
-    with pytest.raises(DataError, match="bytes, but had .* when it was checked"):
-        scenes.train[1]
+    for other in (b"", content[: len(content) // 2], content + bytes(9)):
+        file.write_bytes(other)
+        with pytest.raises(DataError, match=rf"has {len(other)} bytes, but had .* was checked: it"):
+            scenes.train[1]
+    file = town / "image_2" / "000001.jpg"
+    content = bytearray(file.read_bytes())
+    size = content.index(b"\xff\xc0") + 5
+    content[size : size + 4] = b"\xfd\xe8" * 2  # 65,000 x 65,000 pixels, at which OpenCV raises
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="000001.jpg cannot be decoded"):
+        scenes.train[2]
 
 
 @pytest.mark.parametrize("name", ["train.txt", "test.txt"])

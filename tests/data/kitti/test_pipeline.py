@@ -148,7 +148,7 @@ def test_no_thread_is_left(scenes, how):
 
 
 def test_what_a_thread_meets_reaches_the_user(scenes):
-    entry = scenes.train.entries[5]._replace(read=lambda: b"no image")
+    entry = scenes.train.entries[5]._replace(read=lambda: b"no image", size=8)
     entries = (*scenes.train.entries[:5], entry, *scenes.train.entries[6:])
     broken = SceneList(entries, 64, 208)
     with pytest.raises(DataError, match="cannot be decoded"):
