@@ -116,7 +116,10 @@ def _read(
 
 
 def _image(source: Sequence[dict[str, Any]], number: int) -> bytes:
-    return source[number]["image"]
+    try:
+        return source[number]["image"]
+    except Exception as error:  # of its own kinds, where what lies on the disk is damaged
+        raise OSError(first_paragraph(error)) from error
 
 
 def _entry(

@@ -158,6 +158,16 @@ def test_damaged(prepared, harm):
         load(prepared)
 
 
+def test_what_is_damaged_later_is_named_then(prepared):
+    scenes = load(prepared)
+    shard = prepared / "kitti-train.array_record-00000-of-00001"
+    with shard.open("r+b") as file:  # In place: the reader has it open.
+        file.write(bytes(shard.stat().st_size))
+    for part, number in ((scenes.train, 0), (scenes.train, 2)):  # 000000 and 000003
+        with pytest.raises(DataError, match="00000[03].png cannot be read .*Corrupted"):
+            part[number]
+
+
 def test_incomplete(prepared, monkeypatch):
     monkeypatch.setattr("evojax.data.kitti.catalogue.labelled", lambda: {"000000", "000777"})
     with pytest.raises(DataError, match="has 6 of the 7481 images.* 000777.png is not among"):
