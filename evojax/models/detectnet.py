@@ -84,10 +84,10 @@ class DetectNet(nn.Module):
             train: whether to normalise by the batch's own statistics.
 
         Raises:
-            ValueError: if x is of another rank, H or W is no multiple of 16, or the normalisation
-                is unknown.
+            ValueError: if x is of another rank, H or W is no multiple of 16, the normalisation is
+                unknown, or widths are not as many as layers.
         """
-        _check(x, self.normalisation)
+        _check(x, self.normalisation, self.widths)
         layer = partial(convolution, self.normalisation == "batch", self.dtype, train)
         (first, reduced, second), *inceptions = self.widths
         x = layer(x, first, 7, "conv1", stride=2, pool=layers.max_pool)
@@ -173,12 +173,19 @@ def convolution(
     return nn.relu(pool(x))
 
 
-def _check(x: jax.Array, normalisation: str) -> None:
+def _check(x: jax.Array, normalisation: str, widths: tuple[tuple[int, ...], ...]) -> None:
     if normalisation not in get_args(Normalisation):
         raise ValueError(
             f"DetectNet's normalisation must be one of {', '.join(get_args(Normalisation))}; "
             f"got {normalisation!r}"
         )
+    if len(widths) != len(WIDTHS):
+        raise ValueError(
+            f"DetectNet's widths must be {len(WIDTHS)} tuples, of its stem and of each inception "
+            f"block; got {len(widths)}"
+        )
+    for block, inside, known in zip(("stem", *INCEPTIONS), widths, WIDTHS, strict=True):
+        layers.check_counts("DetectNet", f"widths of {block}", inside, len(known))
     if x.ndim != 4 or any(size % STRIDE or not size for size in x.shape[1:3]):
         raise ValueError(
             f"DetectNet expects images of shape (N, H, W, C) with H and W multiples of {STRIDE}, "

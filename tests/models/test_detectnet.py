@@ -170,3 +170,16 @@ def test_images_of_another_shape_are_refused(shape):
 def test_another_normalisation_is_refused():
     with pytest.raises(ValueError, match="must be one of batch, response; got 'group'"):
         jax.eval_shape(DetectNet("group").init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+
+
+@pytest.mark.parametrize(
+    ("widths", "says"),
+    [
+        (WIDTHS[:-1], "must be 10 tuples, of its stem and of each inception block; got 9"),
+        (((64, 64), *WIDTHS[1:]), "widths of stem must be 3 numbers of at least 1, got 64, 64"),
+        ((*WIDTHS[:-1], (9, 9, 0, 9, 9, 9)), "of inception_5b must be 6 numbers .* got 9, 9, 0"),
+    ],
+)
+def test_other_widths_are_refused(widths, says):
+    with pytest.raises(ValueError, match=says):
+        jax.eval_shape(DetectNet(widths=widths).init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
