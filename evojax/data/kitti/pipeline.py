@@ -112,14 +112,12 @@ def in_order(
 
     def prepare(numbers: np.ndarray) -> View:
         images = np.zeros((batch_size, scenes.height, scenes.width, 3), np.uint8)
-        found = [scenes[number] for number in numbers]
-        for image, scene in zip(images, found, strict=False):
-            image[:] = scene.image
-        return View(
-            images,
-            tuple(scene.objects for scene in found),
-            tuple(scene.identifier for scene in found),
-        )
+        objects, identifiers = [], []
+        for place, number in enumerate(numbers):  # One at a time, as a thread holds one batch.
+            images[place], labelled, identifier = scenes[number]
+            objects.append(labelled)
+            identifiers.append(identifier)
+        return View(images, tuple(objects), tuple(identifiers))
 
     return _ahead(parts, prepare, workers)
 

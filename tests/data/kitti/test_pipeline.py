@@ -4,6 +4,8 @@ import importlib
 import sys
 import threading
 import time
+import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -126,6 +128,21 @@ def test_in_order(scenes):
         np.testing.assert_array_equal(objects.boxes, scene.objects.boxes)
         assert objects.kinds.tolist() == scene.objects.kinds.tolist()
     assert not views[-1].images[2:].any()
+
+
+@pytest.mark.parametrize("made", [partial(batches, seed=0, epoch=0), in_order])
+def test_beside_its_batch_a_thread_holds_an_image_at_most(scenes, monkeypatch, made):
+    decoded, held = [], []
+
+    def image(self, entry):
+        held.append(sum(other() is not None for other in decoded))
+        pixels = np.zeros((self.height, self.width, 3), np.uint8)
+        decoded.append(weakref.ref(pixels))
+        return pixels
+
+    monkeypatch.setattr(SceneList, "_image", image)
+    list(made(scenes.train, batch_size=7, workers=1))
+    assert len(held) == 14 and max(held) <= 1
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "exhaust", "fail"])
