@@ -71,7 +71,9 @@ def decode(prediction: np.ndarray, decoding: Decoding = Decoding()) -> Detection
     pixels; boxes that are similar, directly or through others, form a cluster; a cluster with
     more than `votes` boxes is a detection: its mean box, with the logarithm of its votes as
     confidence. OpenCV's ``groupRectangles`` does this, and drops a cluster that lies within
-    another of more votes.
+    another, or similarity * right or bottom beyond it, of more than 3 votes and more than its own.
+    A cluster of 2, which counts only where `votes` is 1, any other drops: two that lie so within
+    each other are both lost.
 
     The original gives it left, top, right and bottom where it expects left, top, width and height,
     and so does this function: two boxes are similar where left, top, left + right and

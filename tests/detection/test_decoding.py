@@ -107,6 +107,17 @@ def test_tolerance_grows_to_the_right_and_down_as_in_the_original():
     assert np.exp(pair(4).confidences).round().tolist() == [4, 4]
 
 
+@pytest.mark.parametrize(
+    ("votes", "first", "second", "left"),
+    [(3, 4, 5, [5]), (3, 4, 4, [4, 4]), (1, 2, 3, [3]), (1, 2, 2, []), (1, 3, 3, [3, 3])],
+)
+def test_which_clusters_drop_a_neighbour(votes, first, second, left):
+    box = np.array([400, 50, 500, 100])
+    prediction = predicted([box] * first + [box + [4, 0, 4, 0]] * second)
+    found = decode(prediction, Decoding(visible=80, votes=votes))
+    assert np.exp(found.confidences).round().tolist() == left
+
+
 def test_low_boxes_and_the_lowest_rows_are_passed_over():
     assert not len(decode(predicted([[100, 50, 160, 71]] * 4), SMALL).boxes)
     assert len(decode(predicted([[100, 50, 160, 72]] * 4), SMALL).boxes) == 1
