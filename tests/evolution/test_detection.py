@@ -14,9 +14,9 @@ import pytest
 
 from evojax import report
 from evojax.data import DataError
-from evojax.data.kitti import CELL, load_kitti
+from evojax.data.kitti import CELL, ORIGINAL, load_kitti
 from evojax.data.kitti.augmentation import FILL
-from evojax.detection import Coverage, Decoding, no_objects
+from evojax.detection import Coverage, Decoding, Score, no_objects
 from evojax.evolution import (
     DataLost,
     Event,
@@ -27,12 +27,13 @@ from evojax.evolution import (
     evolve,
     read_lineage,
 )
+from evojax.evolution import detection as detection_module
 from evojax.evolution.detection import Service, detection
 from evojax.learning import Network, NonFiniteLoss, Recipe, linen, population_mesh
 from evojax.learning.detector import GREY
 from evojax.models.detectnet import STRIDE
 from tests.data.kitti.conftest import add, line, picture
-from tests.detection.scenes import objects
+from tests.detection.scenes import detections, objects
 
 HEIGHT, WIDTH = 64, 208
 SCALE = 1248 // WIDTH
@@ -250,3 +251,53 @@ def test_the_device_is_a_batch_ahead() -> None:
     items = detected._one_ahead(begun.append(n) or n for n in range(3))
     assert [(item, len(begun)) for item in items] == [(0, 2), (1, 3), (2, 3)]
     assert not list(detected._one_ahead([]))
+
+
+def test_training_images_are_changed_and_those_of_a_litter_not(scenes, monkeypatch, compilations):
+    model, batches, served = linen(Small()), detection_module.batches, []
+
+    def told(*args, **options):
+        served.append((options["epoch"], options["augmentation"]))
+        return batches(*args, **options)
+
+    def network(seed: int) -> Network:
+        variables = model.init(jax.random.key(seed), (HEIGHT, WIDTH, 3))
+        return Network(*variables, jax.tree.map(lambda leaf: leaf > seed, variables[0]))
+
+    monkeypatch.setattr(detection_module, "batches", told)
+    trial = detection(scenes, Service(workers=1)).prepare(settings(), model, None)
+    networks = [network(seed) for seed in (-1, 0, 1)]
+    keys = jax.random.split(jax.random.key(0), 3)
+    trial.loss(keys[0])(networks[0])
+    trial.train(keys[0], networks[0], 2, lambda number, epoch: None)
+    assert served == [(0, None), (0, ORIGINAL), (1, ORIGINAL)]
+    with compilations() as count:  # Nothing, for another network and as many epochs as one likes.
+        trial.loss(keys[1])(networks[1])
+        trial.train(keys[1], networks[1], 3, lambda number, epoch: None)
+        assert count() == 0
+
+
+def test_each_measure_is_recorded_under_its_name_and_at_the_images_scale(scenes) -> None:
+    # 60 and 50 pixels high in full, 10 and 8.3 as they are measured on: moderate, but not easy.
+    cars = ("Car", (60, 60, 240, 120), 1, 0), ("Car", (300, 60, 480, 110), 1, 0)
+    labels = objects(*cars, ("DontCare", (600, 60, 900, 300), -1, -1))
+    entry = scenes.test.entries[0]._replace(objects=labels)
+    test = replace(scenes.test, entries=(entry,))
+    boxes = labels.boxes / SCALE
+    hits = detections((boxes[0], 3), (boxes[1], 2), (boxes[2], 1))
+    found = detected.Found([hits], [test.objects(0)], [entry.identifier])
+    measured = detected.measures(found, test, [boxes[:1]])
+    assert (measured["precision"], measured["recall"]) == (pytest.approx(1 / 3), 1)
+    assert (measured["whole_precision"], measured["whole_recall"]) == (1, 1)
+    moderate = 1 / 40  # Two cars give two of the 41 thresholds, and the first of them is no point.
+    levels = {"easy": 0, "moderate": moderate, "hard": moderate}
+    assert measured["average_precision"] == pytest.approx(levels)
+    np.testing.assert_allclose(measured["detections"][entry.identifier], boxes, atol=0.06)
+
+
+@pytest.mark.parametrize("score, expected", [((0.2, 0.6), 0.3), ((0.6, 0.2), 0.3), ((0, 0), 0)])
+def test_fitness_is_the_harmonic_mean(task, monkeypatch, score, expected) -> None:
+    trial = task.prepare(settings(holdout=0.25), linen(Small()), None)
+    monkeypatch.setattr(detection_module, "find", lambda *_: None)
+    monkeypatch.setattr(detection_module, "over_all", lambda *_: Score(*score))
+    assert trial.fitness(None) == pytest.approx(expected)
