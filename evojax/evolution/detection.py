@@ -34,6 +34,8 @@ from evojax.learning.detector import Stream, detector, seed_of
 from evojax.learning.memory import check_room, training_memory
 
 LITTER_BATCHES = 4
+"""By which a litter's members are told apart: all of them are on the device at once."""
+
 TRAINING_SAMPLE = 100
 """Training scenes, as they are, by which it is told how well a network learnt them."""
 
@@ -45,6 +47,9 @@ class Service:
     Attributes:
         augmentation: how training images are changed; none leaves them as they are.
         workers: threads that prepare batches. Changes no bit of the lineage.
+
+    Raises:
+        ValueError: where there is no thread.
     """
 
     augmentation: Augmentation | None = ORIGINAL
@@ -65,7 +70,7 @@ def detection(scenes: Scenes, service: Service = SERVICE) -> Task:
     Precision and recall are the original's, averaged over batches of six images
     (`evojax.detection.original`), so that they compare with the papers'. The record holds beside
     them those over the whole set (`evojax.detection.whole`), KITTI's average precision, and
-    precision and recall (`whole`) on a hundred training scenes without augmentation.
+    precision and recall (`whole`) on the first hundred training scenes without augmentation.
     Fitness is the harmonic mean of precision and recall (`whole`) on the last of the training
     scenes.
 
@@ -124,7 +129,7 @@ def _check(test: SceneList, settings: Settings, model: Model, mesh: Mesh | None)
 
 
 def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> Memory:
-    """What training takes. Of the images only those of three batches are on the device.
+    """What training takes. Of the images no more are on the device than judge a litter.
 
     Raises:
         ValueError: if that does not fit.
@@ -132,7 +137,7 @@ def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh
     batch = settings.recipe.batch_size
     memory = training_memory(model, settings.recipe, shape, batch)
     return check_room(
-        memory._replace(images=3 * batch * math.prod(shape)),
+        memory._replace(images=LITTER_BATCHES * batch * math.prod(shape)),
         "a smaller network, smaller images (height, width) or fewer at once (batch_size)",
     )
 

@@ -240,6 +240,7 @@ def test_a_litter_is_judged_by_batches_that_are_decoded_once(task, scenes, monke
     judge = trial.loss(jax.random.key(0))
     seen = len(decoded)
     assert seen == len(scenes.train)
+    assert task.memory(settings(), model, None).images == seen * PIXELS.size
     networks = [Network(*model.init(jax.random.key(n), (HEIGHT, WIDTH, 3)), None) for n in (1, 2)]
     first, second, again = (judge(network) for network in (*networks, networks[0]))
     assert first == again != second
