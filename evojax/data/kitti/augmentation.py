@@ -137,8 +137,9 @@ def random_crop(
     """Cuts a window out at a random place.
 
     Along each axis the window's first pixel is uniform between ``-shift/2`` and
-    ``size - window + shift/2``, whichever is smaller. So an image that is smaller than the window
-    by more than `shift` is seen whole, ``shift/2`` or more from the window's edges.
+    ``size - window + shift/2``, of which the second is the smaller where the image is smaller than
+    the window by more than `shift`. Such an image is seen whole, ``shift/2`` or more from the
+    window's edges.
 
     Args:
       rng: gives two random numbers.
