@@ -1,7 +1,6 @@
 """What the benchmarks share: taking turns, and the table and the file of a result."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evojax.deploy.timing import alternate
+from evojax.deploy import timing
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace
+from evojax.study import command
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -26,10 +26,24 @@ def timed(run: Callable[[], object]) -> float:
 def take_turns(
     contestants: Mapping[str, Callable[[], object]], turns: int
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant's every turn, after one that is not counted."""
-    for run in contestants.values():
-        run()
-    return dict(zip(contestants, alternate(list(contestants.values()), turns), strict=True))
+    """Seconds a call of each contestant, in every turn, after a warm-up.
+
+    A turn is as many calls as take about a tenth of a second, at least one: a single call of less
+    than a millisecond, after a pause, is mostly the time that a sleeping processor takes to wake.
+
+    Args:
+        contestants: functions that return when they are done; what they return is let go at once.
+        turns: how often each is timed.
+    """
+
+    def alone(run: Callable[[], object]) -> Callable[[None], None]:
+        def call(_: None) -> None:
+            run()
+
+        return call
+
+    times = timing.take_turns(list(map(alone, contestants.values())), None, turns=turns)
+    return dict(zip(contestants, times, strict=True))
 
 
 def write(
@@ -60,7 +74,7 @@ def write(
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     content = {
         "benchmark": benchmark,
-        "command": " ".join(["python", *sys.argv]),
+        "command": command(),
         "table": table,
         "options": asked,
         "environment": surroundings() | versions,

@@ -11,6 +11,7 @@ time is reckoned from that of the next smaller one, by the number of parameters,
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import flax.linen as nn
 import jax
 from common import take_turns, write
 from memory import SUBJECTS, Subject, total
-from synthesis import copying
+from synthesis import KEYS, copying
 
 import evojax
 from evojax.learning import Recipe, linen, training_memory
@@ -104,7 +105,7 @@ def times_of(name: str, turns: int) -> dict[str, float]:
     params = jax.tree.unflatten(jax.tree.structure(shapes), list(random(jax.tree.leaves(shapes))))
     synthesis = evolving()
     masks = synthesis.ancestor(params)
-    keys = iter(jax.random.split(jax.random.key(0), turns + 1))
+    keys = cycle(list(jax.random.split(jax.random.key(0), KEYS)))
     offspring = jax.jit(synthesis.offspring)
     times = take_turns(
         {

@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import numpy as np
 from common import take_turns, timed, write
 
 import evojax
+from evojax.genetics.environment import SAMPLE
 from evojax.study import parsed
 
-SAMPLE = 1 << 17
 TRUNCATION = 0.05
+KEYS = 16
+"""How many offspring are drawn, in turn."""
 
 
 def _resnet56() -> list[tuple[int, ...]]:
@@ -105,12 +108,12 @@ def copying(weights: Sequence[np.ndarray | jax.Array]) -> Callable[[], object]:
 
 
 def with_evojax(weights: list[np.ndarray]) -> Callable[[], object]:
-    """One call of the compiled synthesis, with a new key each time."""
+    """One call of the compiled synthesis, with another key each time."""
     params = {f"layer{index}": {"kernel": leaf} for index, leaf in enumerate(weights)}
     params = jax.device_put(params)
     synthesis = evojax.synthesis(evojax.cluster_driven(), evojax.budget(clusters=0.8, synapses=0.8))
     masks = synthesis.ancestor(params)
-    keys = iter(jax.random.split(jax.random.key(0), 1000))
+    keys = cycle(list(jax.random.split(jax.random.key(0), KEYS)))
     share = jnp.float32(0.64)
     return lambda: jax.block_until_ready(synthesis.draw(next(keys), params, masks, share))
 
