@@ -221,7 +221,9 @@ def with_torch(weights: list[np.ndarray]) -> dict[str, Callable[[], object]]:
 
         return call
 
-    return {"PyTorch": waiting(draw), "torch.compile": waiting(torch.compile(draw))}
+    # For the sizes at hand; else a second network's, unlike the first's, are compiled as unknown.
+    compiled = torch.compile(draw, dynamic=False)
+    return {"PyTorch": waiting(draw), "torch.compile": waiting(compiled)}
 
 
 def report(results: dict[str, dict], options: Options, versions: dict) -> None:

@@ -11,7 +11,9 @@ and on a GPU
 Images a second of training epochs (evojax.learning; forward, backward, AdamW), once without masks
 and once with four fifths of every kernel pruned, and, where torch is importable, of the same net
 and optimizer in PyTorch, channels last, on the same device. All take turns within one run, after a
-warm-up; the ratio is the median of the turns' ratios.
+warm-up; the ratio is the median of the turns' ratios. PyTorch has what XLA has without asking: an
+optimizer in one pass (fused), programs for the sizes at hand and, on a GPU, the fastest
+convolutions of several and products in TensorFloat-32.
 """
 
 import os
@@ -173,9 +175,12 @@ def torch_epoch(
     from torch_networks import NETWORKS as THEIRS
 
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     net = THEIRS[name]().to(device, memory_format=torch.channels_last)
-    forward = torch.compile(net) if options.compiled else net
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.0)
+    forward = torch.compile(net, dynamic=False) if options.compiled else net
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.0, fused=True)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels).to(device).long()
     low = options.compute_dtype == "bfloat16"

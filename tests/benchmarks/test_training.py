@@ -4,11 +4,19 @@ import json
 from importlib import import_module
 
 import jax
+import numpy as np
 import pytest
 
 from evojax.learning import linen
 from evojax.report.readme import benchmark
 from tests.experiments.small import Small
+
+
+@pytest.fixture
+def torch():
+    found = pytest.importorskip("torch")
+    found.set_num_threads(1)
+    return found
 
 
 def test_training_is_measured(methods, monkeypatch, tmp_path):
@@ -27,11 +35,46 @@ def test_training_is_measured(methods, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["LeNet", "AlexNet", "ResNet-20", "ResNet-56"])
-def test_pytorchs_networks_have_the_same_layers(methods, name):
-    torch = pytest.importorskip("torch")
+def test_pytorchs_networks_have_the_same_layers(methods, torch, name):
     theirs = import_module("torch_networks").NETWORKS[name]()
     module, channels = import_module("training").NETWORKS[name]
     params, _ = linen(module).shapes((32, 32, channels))
     ours = sorted(leaf.size for leaf in jax.tree.leaves(params))
     assert sorted(leaf.numel() for leaf in theirs.parameters()) == ours
     assert theirs(torch.zeros(2, channels, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_pytorch_trains_with_its_fastest_optimizer(methods, torch, monkeypatch, compute_dtype):
+    training, made = import_module("training"), []
+
+    class Noted(torch.optim.AdamW):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noted)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
+    options = training.Options(batch_size=2, compute_dtype=compute_dtype)
+    epoch = training.torch_epoch("LeNet", images, np.arange(4, dtype=np.int32), options)
+    losses = [epoch() for _ in range(5)]
+    assert losses[-1] < losses[0]
+    (optimizer,) = made
+    assert optimizer.defaults["fused"]
+
+
+def test_every_network_is_compiled_for_its_own_sizes(methods, torch, monkeypatch):
+    """As it is where a network is the first, or alone."""
+    synthesis, compile_, symbols = import_module("synthesis"), torch.compile, []
+
+    def backend(module, inputs):
+        symbols.append(sum(isinstance(each, torch.SymInt) for each in inputs))
+        return module
+
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **how: compile_(function, backend=backend, **how)
+    )
+    for width in (8, 12):
+        weights = [np.ones(shape, "f") for shape in ((3, 3, 1, width), (width, 10))]
+        synthesis.with_torch(weights)["torch.compile"]()
+    assert symbols == [0, 0]
