@@ -3,10 +3,11 @@
     python benchmarks/devices.py
 
 Two arrangements: eight networks side by side, and one network whose batches are split. A CPU stands
-in for the devices (`jax_num_cpu_devices`): what it computes is compared with what one device
-computes, and what the devices say to each other and the memory of each are read off the compiled
-program. How long a step takes is no measurement there. It is reckoned, for the devices that
-`--peak`, `--utilisation` and `--bandwidth` describe, by default an H100 with NVLink:
+in for the devices (`jax_num_cpu_devices`), where there is a GPU as well: what it computes is
+compared with what one device computes, and what the devices say to each other and the memory of
+each are read off the compiled program. How long a step takes is no measurement there. It is
+reckoned, for the devices that `--peak`, `--utilisation` and `--bandwidth` describe, by default an
+H100 with NVLink:
 
     computing = 6 * multiply-accumulates * images / devices / (peak * utilisation)
     exchanging = 2 * (devices - 1) / devices * bytes / bandwidth     (a ring's all-reduce)
@@ -87,7 +88,7 @@ class Arrangement(NamedTuple):
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
     if max(options.devices) > 1:
-        jax.config.update("jax_num_cpu_devices", max(options.devices))
+        pretend(max(options.devices))
     arrangements = [Arrangement(SIDE_BY_SIDE, options.members, n, 1) for n in options.devices]
     arrangements += [Arrangement(SPLIT, 1, 1, n) for n in options.devices]
     rows = []
@@ -98,6 +99,12 @@ def main(options: Options) -> None:
             row["step"] = step(row, macs, options)
             rows.append(row)
     report(rows, differences(arrangements, options), options)
+
+
+def pretend(devices: int) -> None:
+    """Has the CPU be so many devices, and JAX look for no others; before it has found any."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def macs_of(subject: Subject) -> int:

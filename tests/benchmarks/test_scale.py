@@ -1,7 +1,11 @@
 """The benchmarks of growth: with the network, and with the number of devices."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +56,16 @@ def test_growth_with_devices_is_reckoned(subjects, tmp_path):
     assert beside["step"] == pytest.approx(2 * split["step"])
     assert set(map(tuple, result["differences"].values())) == {(0.0,)}
     assert "| LeNet | side by side | 1 | 0.00 |" in benchmark(out)
+
+
+def test_a_cpu_stands_in_where_there_are_other_devices(methods):
+    folder = Path(methods.__file__).parent
+    found = subprocess.run(
+        [sys.executable, "-c", "import devices, jax; devices.pretend(3); print(jax.devices())"],
+        env=os.environ | {"JAX_PLATFORMS": "cuda", "PYTHONPATH": f"{folder}:{folder.parent}"},
+        cwd=folder, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.count("CpuDevice") == 3
 
 
 def test_what_devices_exchange_is_read_off_the_program(methods):
