@@ -81,6 +81,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 """In a small process between, for one counts as large as what started it."""
 
+ALONE = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Compiles all anew, and takes of a GPU what it needs: this process holds most of its memory."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -237,7 +240,7 @@ def largest(command: Sequence[str]) -> int:
         [sys.executable, "-c", WATCH, *command],
         stdout=subprocess.PIPE,
         check=True,
-        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+        env=os.environ | ALONE,
     )
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 

@@ -45,3 +45,9 @@ def test_the_largest_memory_of_a_process(methods):
     assert small < 0.5e8  # This process has more.
     with pytest.raises(subprocess.CalledProcessError):
         memory.largest([sys.executable, "-c", "raise SystemExit(1)"])
+
+
+def test_a_run_leaves_a_gpus_memory_to_the_process_that_started_it(methods, monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    program = "import os; assert os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] == 'false'"
+    assert import_module("memory").largest([sys.executable, "-c", program]) > 0
