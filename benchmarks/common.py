@@ -1,8 +1,9 @@
-"""What the benchmarks share: taking turns, and the table and the file of a result."""
+"""What the benchmarks share: flags, taking turns, and the table and the file of a result."""
 
 import json
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,46 @@ from rich.table import Table
 from evojax.deploy import timing
 from evojax.evolution.lineage import surroundings
 from evojax.files import replace
-from evojax.study import command
+from evojax.study import check_writable, command, parsed
+
+
+def launch(main: Callable[[Any], None], options: type, description: str | None) -> None:
+    """Runs a benchmark as the command line says; tells what is wrong without a traceback."""
+    try:
+        chosen: Any = parsed(options, description)
+        check_writable("--out", chosen.out.parent)
+        main(chosen)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def check(
+    options: Any,  # noqa: ANN401 (a dataclass)
+    networks: Collection[str] | None = None,
+    **least: int,
+) -> None:
+    """Checks flags before anything is measured.
+
+    Args:
+        options: what was asked for.
+        networks: those that can be asked for, where they can.
+        least: of other flags, numbers or several of them, how large each must be at least.
+
+    Raises:
+        ValueError: a network is unknown, or there is none; a number is too small.
+    """
+    if networks is not None:
+        unknown = [name for name in options.networks if name not in networks]
+        if unknown or not options.networks:
+            got = ", ".join(unknown) or "none"
+            raise ValueError(f"--networks must be of {', '.join(networks)}; got {got}")
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or min(numbers) < smallest:
+            got = ", ".join(map(str, numbers)) or "none"
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be at least {smallest}; got {got}")
 
 
 def timed(run: Callable[[], object]) -> float:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from common import timed, write
+from common import check, launch, timed, write
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from evojax.compilation import FOLDER
@@ -31,7 +31,6 @@ from evojax.learning import Recipe, linen
 from evojax.learning.images import Images
 from evojax.learning.steps import Moment, steps
 from evojax.models import ResNet
-from evojax.study import parsed
 
 IMAGE = (32, 32, 3)
 IMAGES = 1024
@@ -71,6 +70,7 @@ class Program(NamedTuple):
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, blocks=1, trained=0, turns=1)
     programs = [
         program
         for number, blocks in enumerate(options.blocks)
@@ -164,4 +164,4 @@ def report(rows: list[dict[str, Any]], options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

@@ -27,18 +27,18 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import write
+from common import check, launch, write
 from memory import SUBJECTS, Subject, classifying, total
 
 import evojax
 from evojax.learning import Network, Recipe, on_device, population_mesh, population_trainer
 from evojax.models import layers
-from evojax.study import parsed
 
 EXCHANGE = re.compile(
     r"= (\S.*?) (?:all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
 )
 ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+))\[([\d,]*)\]")
+NETWORKS = [name for name in SUBJECTS if name != "DetectNet"]
 SIDE_BY_SIDE, SPLIT = "side by side", "batches split"
 
 
@@ -58,7 +58,7 @@ class Options:
         out: where to write the result as JSON.
     """
 
-    networks: tuple[str, ...] = ("LeNet", "AlexNet", "ResNet-56")
+    networks: tuple[str, ...] = tuple(NETWORKS)
     devices: tuple[int, ...] = (1, 2, 4, 8)
     members: int = 8
     batch: int = 128
@@ -87,6 +87,14 @@ class Arrangement(NamedTuple):
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, NETWORKS, devices=1, members=1, batch=1, images=1)
+    if options.devices[0] != 1:
+        raise ValueError(f"--devices must begin with 1, to compare with; got {options.devices[0]}")
+    if not (options.peak > 0 and 0 < options.utilisation <= 1 and options.bandwidth > 0):
+        raise ValueError(
+            "--peak and --bandwidth must be above 0, and --utilisation in (0, 1]; got "
+            f"{options.peak:g}, {options.bandwidth:g} and {options.utilisation:g}"
+        )
     if max(options.devices) > 1:
         pretend(max(options.devices))
     arrangements = [Arrangement(SIDE_BY_SIDE, options.members, n, 1) for n in options.devices]
@@ -197,4 +205,4 @@ def report(rows: list[dict[str, Any]], found: dict[str, list[float]], options: O
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

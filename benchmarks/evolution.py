@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-from common import write
+from common import check, launch, write
 from compilation import cache_in
 
 from evojax import report
@@ -50,7 +50,6 @@ from evojax.evolution.classification import classification
 from evojax.evolution.task import Task, Trial
 from evojax.learning import linen
 from evojax.models import AlexNet, LeNet
-from evojax.study import parsed
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 MODELS = {"mnist_lenet": LeNet, "cifar_alexnet": AlexNet, "digits_lenet": LeNet}
@@ -159,6 +158,7 @@ class Diary:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, generations=1)
     defaults = runpy.run_path(str(EXPERIMENTS / f"{options.experiment}.py"))["DEFAULTS"]
     litter = options.litter or defaults.settings.litter
     options = replace(options, data=options.data or defaults.data, litter=litter)
@@ -269,4 +269,4 @@ def shared(seconds: Seconds) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

@@ -21,7 +21,6 @@ speed-ups, too, are against the dense network in JAX.
 """
 
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import write
+from common import check, launch, write
 
 from evojax.deploy import autotune, channels, compact, cost, export
 from evojax.deploy.export import NEEDED
@@ -45,7 +44,6 @@ from evojax.evolution import read_lineage, saved
 from evojax.genetics import budget, cluster_driven, following, synthesis
 from evojax.learning import apply_masks, linen
 from evojax.models import AlexNet, ResNet
-from evojax.study import parsed
 
 TORCH = ("torch", "torch_pruning")
 UNTRAINED: dict[str, Callable[[], nn.Module]] = {
@@ -107,6 +105,7 @@ class Subject(NamedTuple):
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, batches=1, turns=1, round_to=1)
     title, subjects, origin = untrained(options) if options.untrained else recorded(options)
     contestants = competing(options, subjects, torch_too=origin.get("class") == "LeNet")
     random = np.random.default_rng(0)
@@ -314,7 +313,4 @@ def report(
 
 
 if __name__ == "__main__":
-    try:
-        main(parsed(Options, __doc__))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    launch(main, Options, __doc__)

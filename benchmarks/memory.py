@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import write
+from common import check, launch, write
 from jax.sharding import Mesh
 
 from evojax.learning import (
@@ -40,7 +40,6 @@ from evojax.learning.detector import step_of
 from evojax.learning.population import population_steps
 from evojax.learning.steps import Moment, State, steps
 from evojax.models import AlexNet, DetectNet, LeNet, ResNet
-from evojax.study import parsed
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 IMAGES = 1024
@@ -110,6 +109,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, SUBJECTS, batches=1, scenes=1, images=1)
     report([row for name in options.networks for row in on_device(name, options)], options)
     if options.generations:
         report_host(list(on_host(options)), options)
@@ -280,4 +280,4 @@ def _mb(size: int) -> str:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import take_turns, write
+from common import check, launch, take_turns, write
 
 from evojax.genetics.trees import stacked
 from evojax.learning import (
@@ -30,7 +30,6 @@ from evojax.learning import (
     trainer,
 )
 from evojax.models import LeNet
-from evojax.study import parsed
 
 SHAPE = (32, 32, 1)
 WAYS = ("one after another", "map", "vmap")
@@ -57,6 +56,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, members=1, images=1, batch=1, turns=1)
     recipe = Recipe(batch_size=options.batch, compute_dtype="auto")
     contestants = ways(recipe)
     rows = []
@@ -130,4 +130,4 @@ def report(rows: list[dict], options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

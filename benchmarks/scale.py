@@ -17,14 +17,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from common import take_turns, write
+from common import check, launch, take_turns, write
 from memory import SUBJECTS, Subject, total
 from synthesis import KEYS, copying
 
 import evojax
 from evojax.learning import Recipe, linen, training_memory
 from evojax.learning.memory import available
-from evojax.study import parsed
 
 MARGIN = 1.2
 """Of the synthesis' memory, for the copy that it is compared with."""
@@ -67,6 +66,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, NETWORKS, turns=1, batch=1)
     rows: list[dict[str, Any]] = []
     for name in options.networks:
         row = memory_of(name, options.batch)
@@ -162,4 +162,4 @@ def _grown(row: dict[str, Any], first: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

@@ -19,11 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import take_turns, timed, write
+from common import check, launch, take_turns, timed, write
 
 import evojax
 from evojax.genetics.environment import SAMPLE
-from evojax.study import parsed
 
 TRUNCATION = 0.05
 KEYS = 16
@@ -65,6 +64,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, NETWORKS, turns=1)
     versions = {}
     try:
         import torch
@@ -248,4 +248,4 @@ def report(results: dict[str, dict], options: Options, versions: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from common import take_turns, write
+from common import check, launch, take_turns, write
 
 from evojax.genetics.trees import stacked
 from evojax.learning import (
@@ -40,7 +40,6 @@ from evojax.learning import (
     trainer,
 )
 from evojax.models import AlexNet, LeNet, ResNet
-from evojax.study import parsed
 
 ALIVE = 0.2
 EVOJAX = ("dense", "masked")
@@ -92,6 +91,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
+    check(options, NETWORKS, turns=1, steps=1, batch_size=1, threads=0, cores=0)
     cores = options.cores or len(os.sched_getaffinity(0))
     if cores > 1:  # Before anything is computed.
         jax.config.update("jax_num_cpu_devices", cores)
@@ -212,4 +212,4 @@ def report(results: dict[str, Any], options: Options, versions: dict[str, Any]) 
 
 
 if __name__ == "__main__":
-    main(parsed(Options, __doc__))
+    launch(main, Options, __doc__)
