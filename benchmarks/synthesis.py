@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import check, launch, take_turns, timed, write
+from compilation import cache_in
 
 import evojax
 from evojax.genetics.environment import SAMPLE
@@ -72,7 +73,8 @@ def main(options: Options) -> None:
         versions["torch"] = torch.__version__
     except ImportError:
         print("torch is not importable: measuring without it", file=sys.stderr)
-    results = {name: measure(NETWORKS[name], options.turns) for name in options.networks}
+    with cache_in(None):  # A first call compiles.
+        results = {name: measure(NETWORKS[name], options.turns) for name in options.networks}
     report(results, options, versions)
 
 
