@@ -4,8 +4,8 @@
 
 N LeNets train an epoch on the same random images, N from 1 to 16: one after another, each by the
 program of one network; in turns within one program (`map`, evojax's way); and with every operation
-done for all of them at once (`vmap`). All take turns in one run, after a warm-up. Shown are the
-member-images a second of each as multiples of one after another.
+done for all of them at once (`vmap`). All take turns in one run, after a warm-up. Shown is the
+speed of each as a multiple of one after another's, the median of the turns' ratios.
 """
 
 import statistics
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import check, launch, take_turns, write
 
+from evojax.deploy.timing import speedup
 from evojax.genetics.trees import stacked
 from evojax.learning import (
     Images,
@@ -65,10 +66,9 @@ def main(options: Options) -> None:
             name: partial(way, *population(members), images(options.images))
             for name, way in contestants.items()
         }
-        seconds = {
-            n: statistics.median(each) for n, each in take_turns(runs, options.turns).items()
-        }
-        speed = {name: seconds[WAYS[0]] / each for name, each in seconds.items()}
+        times = take_turns(runs, options.turns)
+        seconds = {name: statistics.median(each) for name, each in times.items()}
+        speed = {name: speedup(times[WAYS[0]], each) for name, each in times.items()}
         rows.append({"members": members, "seconds": seconds, "speed": speed})
     report(rows, options)
 

@@ -29,6 +29,7 @@ import jax
 import numpy as np
 from common import check, launch, take_turns, write
 
+from evojax.deploy.timing import speedup
 from evojax.genetics.trees import stacked
 from evojax.learning import (
     Network,
@@ -123,9 +124,7 @@ def measured(name: str, options: Options, with_torch: bool) -> dict[str, Any]:
     return {
         contestant: {
             "images_per_second": count / statistics.median(own),
-            "of_dense": statistics.median(
-                dense / one for dense, one in zip(times[EVOJAX[0]], own, strict=True)
-            ),
+            "of_dense": speedup(times[EVOJAX[0]], own),
             "seconds": own,
         }
         for contestant, own in times.items()
