@@ -23,7 +23,6 @@ A finished run is not run again. Processes share the work by --seeds or --only; 
 """
 
 import json
-import os
 import sys
 import zlib
 from collections.abc import Callable
@@ -39,7 +38,7 @@ from rich.console import Console
 
 from evojax import study
 from evojax.data import Dataset
-from evojax.evolution.lineage import surroundings
+from evojax.evolution.lineage import surroundings, usable_cores
 from evojax.files import replace as write
 from evojax.learning import Recipe, on_device
 from evojax.report.comparison import publish
@@ -158,8 +157,7 @@ def main(options: Options) -> int:
     methods.settings_of({}, options.seeds[0], options)  # Checks sizes and epochs.
     dataset = methods.images(options)
     beside = methods.beside(options.beside, options, dataset)
-    if hasattr(os, "sched_getaffinity"):  # Or PyTorch takes a thread for each core there is.
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cores())  # Or PyTorch takes a thread for each core there is.
     names = [name for name in PEERS if name in options.only or not options.only]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in options.seeds:

@@ -83,9 +83,16 @@ def surroundings() -> dict[str, Any]:
         "device": device.device_kind,
         "device_count": jax.device_count(),
         **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
-        "cpus": os.cpu_count(),
+        "cpus": usable_cores(),
         "git": _commit(),
     }
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on (`taskset`), which XLA has a thread for each of."""
+    if hasattr(os, "sched_getaffinity"):  # On Linux.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def note_surroundings(lineage: dict[str, Any]) -> None:

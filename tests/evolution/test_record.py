@@ -1,15 +1,17 @@
-"""What of a lineage.json is refused."""
+"""What a lineage.json has, and what of it is refused."""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evojax.evolution.lineage import surroundings
 from evojax.evolution.record import check, load, members_of
 
 Make = Callable[..., dict[str, Any]]
@@ -192,3 +194,8 @@ def test_measures_must_stay_the_same(make: Make) -> None:
     record["precision"] = record["recall"] = record.pop("accuracy")
     with pytest.raises(ValueError, match=r"generations\[2\]: expected the ancestor's"):
         check(mixed)
+
+
+def test_cores_are_those_that_the_process_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert surroundings()["cpus"] == 1
