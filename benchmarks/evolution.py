@@ -7,6 +7,8 @@ and of AlexNet, with a GPU and all its images,
     python benchmarks/evolution.py --experiment cifar_alexnet --generations 6 --subset 1 \\
         --epochs 40 10 --out runs/benchmarks/evolution-alexnet.json
 
+(with --data npz:FILE where nothing can be fetched).
+
 An experiment runs with its own settings, from reading its data to its report, on few images for few
 epochs. Every moment belongs to one phase: what the loop does before a generation trains is
 synthesis, but for the losses that choose from litters; what it does after, but for evaluation on
