@@ -6,7 +6,10 @@
 with several cores also with every batch split over them (`--data-parallel` of the experiments),
 and on a GPU
 
-    python benchmarks/training.py --networks AlexNet ResNet-56 --compute-dtype bfloat16 --compiled
+    python benchmarks/training.py --networks AlexNet ResNet-56 --steps 500 \\
+        --compute-dtype bfloat16 --compiled
+
+(of fewer steps an epoch is mostly what is done once in it: copies of weights, an order of images).
 
 Images a second of training epochs (evojax.learning; forward, backward, AdamW), once without masks
 and once with four fifths of every kernel pruned, and, where torch is importable, of the same net
