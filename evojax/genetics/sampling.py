@@ -9,6 +9,7 @@ likeliest clusters live (the floor). A ranked encoding has ``u = 1`` and a thres
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -48,7 +49,7 @@ def log_uniform(seed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         seed: uint32 of shape (2,).
         shape: the result's.
     """
-    index = jnp.arange(_size(shape), dtype=jnp.uint32).reshape(shape)
+    index = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     bits = _mix(_mix(index ^ seed[0]) + seed[1])
     # 23 bits and a half fit float32 exactly: u stays below 1, and what is certain is drawn.
     uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
@@ -60,13 +61,6 @@ def _mix(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def log_margins(

@@ -5,6 +5,7 @@ inside `lax.scan`, where our epochs live. Here they are stated as the operations
 an accelerator convolutions stay XLA's own.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -208,7 +209,7 @@ def _cpu_gradients(
         g, flipped, (1, 1), outer, lhs_dilation=strides, dimension_numbers=_NHWC
     )
     # Then the matrix of taps is no larger than the gradient that comes in.
-    few = kernel[..., 0].size <= kernel.shape[3]
+    few = math.prod(kernel.shape[:3]) <= kernel.shape[3]
     d_kernel = _of_taps(x, kernel, g, strides, pads) if few else _of_images(x, g, strides, inner)
     return d_x, d_kernel
 
@@ -258,7 +259,7 @@ def _of_taps(x: Array, kernel: Array, g: Array, strides: Pair, pads: Pads) -> Ar
         for i in range(kernel.shape[0])
         for j in range(kernel.shape[1])
     ]
-    matrix = jnp.stack(taps).reshape(kernel[..., 0].size, -1)
+    matrix = jnp.stack(taps).reshape(math.prod(kernel.shape[:3]), -1)
     return (matrix @ g.reshape(-1, kernel.shape[3])).reshape(kernel.shape)
 
 
