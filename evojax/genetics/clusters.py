@@ -16,6 +16,7 @@ parameter. Parameters are laid out as Flax lays them out: ``(*space, input, outp
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ from evojax.genetics.trees import PyTree, flatten
 BIASES = ("bias", "b")
 CLUSTERS = ("channel", "filter", "kernel", "synapse")
 """Kinds of clusters, the outermost first."""
+
+MOST = 2**31 - 1
+"""Synapses of a network, counted in int32."""
 
 Clusters = str | Sequence[str]
 """One kind, or several that nest, the outermost first."""
@@ -216,7 +220,8 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: Clusters = "kerne
         cluster: cluster kind, or kinds, of the parameters for which the rule names none.
 
     Raises:
-        ValueError: if a role does not fit its parameter, or if nothing carries synapses.
+        ValueError: if a role does not fit its parameter, if nothing carries synapses, or if there
+            are 2^31 of them or more.
     """
     leaves, _ = flatten(params)
     shapes = {
@@ -245,6 +250,12 @@ def layout(params: PyTree, rule: Rule = default_rule, cluster: Clusters = "kerne
             "no parameter carries synapses: expected at least one floating-point parameter of two "
             f"or more axes; got {', '.join(roles) or 'an empty network'}. Pass a rule that "
             "gives a parameter the role Synapses()."
+        )
+    counted = [path for path, role in roles.items() if role is not None]
+    if (size := sum(math.prod(shapes[path].shape) for path in counted)) > MOST:
+        raise ValueError(
+            f"the network has {size:,} synapses: expected at most {MOST:,}, for they are counted "
+            "in 32 bits. Pass a rule that gives some parameters the role None."
         )
     groups = tuple(
         Group(shape, levels, tuple(paths)) for (_, shape, _, levels), paths in members.items()

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import evojax
 from evojax.genetics import layout
@@ -56,3 +57,13 @@ def test_no_output_dies_as_a_whole_where_its_synapses_are_its_clusters():
 def _shapes(params):
     leaves, _ = flatten(params)
     return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+
+
+def test_more_synapses_than_can_be_counted_are_refused():
+    """They would be counted as a negative number, and every draw be cut to nothing."""
+    large = {"one": jax.ShapeDtypeStruct((1 << 15, 1 << 15), jnp.float32)}
+    large["scale"] = jax.ShapeDtypeStruct((1 << 31,), jnp.float32)  # Has no synapses.
+    assert layout(large)
+    large["two"] = large["one"]
+    with pytest.raises(ValueError, match=r"has 2,147,483,648 synapses: expected at most"):
+        layout(large)
