@@ -128,6 +128,15 @@ def test_a_detection_below_the_least_height_is_no_threshold():
     labels[-1] = objects(("Car", [0, 0, 50, 25], 0, 0))
     # 20 cars, of which 19 are found at recalls 1/20 apart: a threshold each.
     assert average_precision(found, labels).forty == 18 / 40
+    # Nor does the car take what is wrong beside it.
+    found[-1] = detections(([200, 0, 250, 50], 200), ([0, 0, 50, 24], 200))
+    assert average_precision(found, labels).forty == pytest.approx(18 / 40 * 19 / 20)
+
+
+def test_an_overlap_of_just_seven_tenths_is_not_enough():
+    found, labels = cars(80, 40)
+    found[40:80] = [detections(([0, 0, 35, 50], 200))] * 40
+    assert average_precision(found, labels).forty == 20 / 40 * 1 / 2
 
 
 def test_nothing_to_find_or_found_is_zero():

@@ -150,20 +150,28 @@ def test_the_surest_are_kept_in_their_order():
 def test_smaller_images_find_the_same_objects():
     half = Decoding().scaled(0.5)
     assert half == Decoding(votes=1, shortest=11, visible=176)
+    assert Decoding() == Decoding(16, 0.6, 3, 0.02, 22, 50, 352)
+    # Votes as the area; of 22 rows the whole ones of 14.67.
+    assert Decoding(votes=30).scaled(2 / 3) == Decoding(
+        votes=13, shortest=pytest.approx(44 / 3), visible=224
+    )
+    assert Decoding().scaled(1 / 6).votes == 1
     assert Decoding().scaled(1) == Decoding()
-    with pytest.raises(ValueError, match="votes=0.*at least 1"):
-        Decoding(votes=0)
+    for wrong in ("votes=0", "stride=0", "most=0", "visible=0", "similarity=-1"):
+        name, value = wrong.split("=")
+        with pytest.raises(ValueError, match=f"{wrong}.*at least 1"):
+            Decoding(**{name: int(value)})
     with pytest.raises(ValueError, match=r"\(6, 12, 4\); expected \(h, w, 5\)"):
         decode(np.zeros((6, 12, 4)))
 
 
 def test_the_truth_is_what_cells_show():
     one, two, low = [600.3, 30, 700.3, 90], [10, 20, 30, 40], [10, 60, 60, 95]
-    grid = predicted([two, one, two, one])
+    grid = predicted([one, two, one, two])
     grid[5, 3, 0], grid[5, 3, 1:] = 1, np.array(low) - [48, 80, 48, 80]
     got = labelled(grid[..., 0], grid[..., 1:], SMALL)
     # 600.3 and 700.3 in float16, whose steps are halves there.
-    np.testing.assert_array_equal(got, [two, [600.5, 30, 700.5, 90]])
+    np.testing.assert_array_equal(got, [[600.5, 30, 700.5, 90], two])
     assert labelled(np.zeros((6, 12)), grid[..., 1:]).shape == (0, 4)
 
 

@@ -56,3 +56,5 @@ def test_a_network_of_another_grid_is_named(batch):
     predictions, taught = batch
     with pytest.raises(ValueError, match=r"\(2, 4, 5, 5\).*\(2, 4, 6\); expected \(N, h, w, 5\)"):
         losses(jnp.asarray(predictions[:, :, 1:]), taught)
+    with pytest.raises(ValueError, match=r"\(4, 6, 5\).*\(4, 6\); expected \(N, h, w, 5\)"):
+        losses(jnp.asarray(predictions[0]), jax.tree.map(lambda part: part[0], taught))

@@ -103,6 +103,9 @@ def test_the_original_averages_over_batches():
     assert original(found, truth) == pytest.approx((2 / 3, 2 / 3))
     # The second alone has nothing: 0.
     assert original(found, truth, batch=1) == (0.5, 0.5)
+    # Six images make a batch: six that are right, and one missed.
+    sure = [*[detections((A, 1))] * 6, no_detections()]
+    assert original(sure, [np.array([A])] * 7) == (0.5, 0.5)
 
 
 def test_the_original_takes_the_first_that_fits():
@@ -119,6 +122,12 @@ def test_the_original_takes_the_first_that_fits():
 def test_the_original_rounds_to_float16():
     found, truth = detections(([1024, 0, 1034, 30], 1)), np.array([[1024, 0, 1038.4, 30]])
     assert original([found], [truth]) == (1, 1)  # 10 / 14, where 10 / 14.4 is below 0.7
+
+
+def test_the_least_overlap_is_enough():
+    found = detections(([0, 0, 35, 50], 1))  # 35 / 50
+    assert whole([found], [objects(("Car", A, 0, 0))]) == (1, 1)
+    assert original([found], [np.array([A])]) == (1, 1)
 
 
 def test_what_is_neither_right_nor_wrong():
@@ -154,6 +163,25 @@ def test_what_is_neither_right_nor_wrong():
     assert whole(smaller, half, MODERATE.scaled(0.5)) == (1 / 5, 1 / 2)
 
 
+@pytest.mark.parametrize("scale", [1, 0.5])
+@pytest.mark.parametrize(
+    "level, height, hidden, cut", [(EASY, 40, 0, 0.15), (MODERATE, 25, 1, 0.3), (HARD, 25, 2, 0.5)]
+)
+def test_a_car_at_kittis_limits_is_to_be_found_and_one_beyond_is_not(
+    level, height, hidden, cut, scale
+):
+    box, low = [0, 0, 50, height], [0, 0, 50, height - 0.1]
+    labels = objects(
+        ("Car", low, hidden, cut),
+        ("Car", box, hidden + 1, cut),
+        ("Car", box, hidden, cut + 0.01),
+        ("Car", box, hidden, cut),
+    )
+    labels = labels._replace(boxes=labels.boxes * scale)
+    found = detections((np.multiply(box, scale), 1))
+    assert whole([found], [labels], level.scaled(scale)) == (1, 1)
+
+
 def test_nothing_to_find_or_found_is_zero():
     region = objects(("DontCare", [0, 0, 100, 100], -1, -1))
     for labels, found in [
@@ -171,7 +199,10 @@ def test_nothing_to_find_or_found_is_zero():
 
 
 def test_bad_input_says_what_is_wrong():
-    with pytest.raises(ValueError, match="detections of 1 images and labels of 0"):
-        whole([no_detections()], [])
+    for measure in (whole, original):
+        with pytest.raises(ValueError, match="detections of 1 images and labels of 0"):
+            measure([no_detections()], [])
     with pytest.raises(ValueError, match="0 images in batches of 6"):
         original([], [])
+    with pytest.raises(ValueError, match="1 images in batches of 0"):
+        original([no_detections()], [np.array([A])], batch=0)

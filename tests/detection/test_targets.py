@@ -117,9 +117,14 @@ def test_neither_types_nor_ranks_are_mixed_silently():
 
 
 def test_bad_input_says_what_is_wrong():
-    with pytest.raises(ValueError, match="375 x 1248 .*multiples of the stride, 16: pad"):
-        targets(jnp.zeros((1, 4)), 1, 375, 1248)
-    with pytest.raises(ValueError, match=r"shape \(4,\); expected \(M, 4\)"):
-        targets(jnp.zeros(4), 1, 16, 16)
-    with pytest.raises(ValueError, match="above 0 and at most 1"):
-        Coverage(shrink=0)
+    for height, width in ((375, 1248), (384, 1242), (0, 1248), (384, 0)):
+        says = f"{height} x {width} .*multiples of the stride, 16: pad"
+        with pytest.raises(ValueError, match=says):
+            targets(jnp.zeros((1, 4)), 1, height, width)
+    for shape in ((4,), (1, 5)):
+        with pytest.raises(ValueError, match=r"shape \(.*\); expected \(M, 4\)"):
+            targets(jnp.zeros(shape), 1, 16, 16)
+    for wrong in ({"stride": 0}, {"shrink": 0}, {"shrink": 1.1}, {"smallest": -1}, {"least": -1}):
+        with pytest.raises(ValueError, match="above 0 and at most 1"):
+            Coverage(**wrong)
+    assert Coverage(shrink=1, smallest=0, least=0).shrink == 1
