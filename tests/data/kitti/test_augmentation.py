@@ -51,11 +51,12 @@ def test_scale(factor):
     image, boxes = scale(street(), BOXES, factor)
     assert image.shape == (round(96 * factor), round(208 * factor), 3)
     np.testing.assert_allclose(boxes, BOXES * factor, rtol=0.01)
+    assert (image.max() > 200) == (factor != 1)  # Cubic interpolation overshoots.
     for channel, box in ((1, boxes[0]), (2, boxes[1])):
         np.testing.assert_allclose(seen(image, channel), box, atol=0.75)
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (-7, 5), (12, -9), (40, 90), (-90, -200), (30, 60)])
+@pytest.mark.parametrize("corner", [(0, 0), (-7, 5), (12, -9), (40, 90), (-90, -200), (-15, 45)])
 def test_crop(corner):
     image, boxes = crop(street(), BOXES, corner, (96, 208))
     top, left = corner
@@ -114,6 +115,7 @@ def test_hues_turn(degrees):
         np.testing.assert_allclose(
             after, np.multiply(expected, 255), atol=10
         )  # two roundings to 1.4 degrees
+    np.testing.assert_array_equal(turn_hue(colours, degrees + 360), turned)
     greys = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
     np.testing.assert_array_equal(turn_hue(greys, degrees), greys)
 
@@ -159,10 +161,27 @@ def test_probabilities():
     np.testing.assert_array_equal(augment(rng, street(), BOXES, none)[0], street())
     for name, probability in {"flip": 0.5, "scale": 0.4, "hue": 0.8, "desaturation": 0.8}.items():
         name += "_probability"
-        assert getattr(ORIGINAL, name) == probability
         how = replace(none, **{name: probability})
         count = sum((augment(rng, street(), BOXES, how)[0] != street()).any() for _ in range(400))
         assert abs(count - 400 * probability) < 45, name
+
+
+def test_changes_are_drawn_from_the_original_s_ranges():
+    assert Augmentation(0.8, 30, 0.8, 0.8, 0.5, 0.4, 0.8, 1.2, 32) == ORIGINAL
+    ranges = []
+
+    class Drawn:
+        def random(self):
+            return 0.0
+
+        def uniform(self, low, high):
+            ranges.append((low, high))
+            return high
+
+    image, _ = augment(Drawn(), street(), BOXES, ORIGINAL)
+    assert ranges == [(-30, 30), (0, 0.8), (0.8, 1.2)]
+    # Of 32 pixels at full width, half at a sixth of it: 2.67.
+    assert (image[:3] == 127).all() and (image[3, 3:] != 127).all()
 
 
 def test_an_image_without_boxes():
@@ -173,13 +192,31 @@ def test_an_image_without_boxes():
 @pytest.mark.parametrize(
     "wrong, says",
     [
-        ({"flip_probability": 1.5}, r"flip_probability is 1.5; expected 0..1"),
-        ({"hue": 200}, "hue is 200; expected 0..180"),
-        ({"shift": -1}, "shift is -1"),
         ({"desaturation": float("nan")}, "desaturation is nan"),
         ({"scale_low": 1.3}, "scale_low is 1.3 and scale_high 1.2; expected"),
+        ({"scale_low": 0.09}, "0.1 <= scale_low"),
+        ({"scale_high": 10.1}, "scale_high <= 10"),
     ],
 )
 def test_refuses(wrong, says):
     with pytest.raises(DataError, match=says):
         Augmentation(**wrong)
+
+
+def test_scales_may_be_equal_and_reach_from_a_tenth_to_ten_times():
+    for low, high in ((1, 1), (0.1, 10)):
+        assert Augmentation(scale_low=low, scale_high=high).scale_high == high
+
+
+@pytest.mark.parametrize(
+    "name, high",
+    [
+        ("hue_probability", 1), ("hue", 180), ("desaturation_probability", 1),
+        ("desaturation", 1), ("flip_probability", 1), ("scale_probability", 1), ("shift", 256),
+    ],
+)  # fmt: skip
+def test_refuses_what_is_out_of_its_range(name, high):
+    assert getattr(Augmentation(**{name: high}), name) == high
+    for wrong in (-1, high + 1):
+        with pytest.raises(DataError, match=f"{name} is {wrong}; expected 0..{high}"):
+            Augmentation(**{name: wrong})

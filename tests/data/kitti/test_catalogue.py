@@ -168,6 +168,24 @@ def test_what_is_damaged_later_is_named_then(prepared):
             part[number]
 
 
+def test_an_image_that_is_too_large(prepared, png):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    shard = prepared / "kitti-validation.array_record-00000-of-00001"
+    writer = ArrayRecordWriter(str(shard), "group_size:1")
+    for index, height in (("000005", 384), ("000002", 385)):
+        image = png(np.zeros((height, 200, 3), np.uint8))
+        writer.write(record(index, image, ("Car", "Van"), height, 200))
+    writer.close()
+    assert load(prepared, skip_bad=True).skipped == {"image too large": 1}
+
+
+def test_other_kinds_than_kittis(prepared, monkeypatch):
+    monkeypatch.setattr("evojax.data.kitti.catalogue.KINDS", KINDS[1:])
+    with pytest.raises(DataError, match="has the kinds .*'Car'.*; expected those of KITTI"):
+        load(prepared)
+
+
 def test_incomplete(prepared, monkeypatch):
     monkeypatch.setattr("evojax.data.kitti.catalogue.labelled", lambda: {"000000", "000777"})
     with pytest.raises(DataError, match="has 6 of the 7481 images.* 000777.png is not among"):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evojax.data import DataError
-from evojax.data.kitti import load_kitti
+from evojax.data.kitti import SceneList, load_kitti
 from evojax.data.kitti.split import labelled, split, validation
 
 
@@ -30,6 +31,7 @@ def test_images_are_padded_at_the_right_and_below(town):
     assert (image[:120, :200] > 0).any(-1).all()
     assert not image[120:].any() and not image[:, 200:].any()
     assert objects.distance.tolist() == [8, 30]
+    assert objects.boxes.tolist() == [[10, 20, 60, 70], [100, 30, 120, 44]]
     for left, top, right, bottom in objects.boxes.astype(int):
         assert (image[top:bottom, left:right] == (230, 30, 20)).all()  # red, green, blue
 
@@ -47,14 +49,32 @@ def test_a_smaller_canvas_scales_images_and_boxes(town):
     assert not image[60:].any() and image[59, :100].any(-1).all()
 
 
-@pytest.mark.parametrize("size", [(192, 620), (200, 650), (400, 1300), (0, 0), (24, 78)])
+def test_a_pixel_of_a_smaller_canvas_is_the_mean_of_those_it_covers(town, write):
+    image = np.zeros((120, 200, 3), np.uint8)
+    image[:, ::6] = 252
+    write(town, "000000", image=image)
+    small = load_kitti(f"kitti:{town}", height=64, width=208).train[1].image
+    assert (small[:20, :33] == 252 / 6).all()
+
+
+def test_a_note_that_the_camera_was_turned_is_overlooked(town):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (200, 120), "white").save(town / "image_2" / "000001.jpg", exif=exif)
+    image = load_kitti(f"kitti:{town}").train[2].image
+    assert image[119, 199].all() and not image[120:].any()
+
+
+@pytest.mark.parametrize("size", [(192, 620), (200, 650), (400, 1300), (0, 0), (16, 52)])
 def test_other_canvases_are_refused(town, size):
     with pytest.raises(DataError, match="384 x 1248 or less.*192 x 624"):
         load_kitti(f"kitti:{town}", height=size[0], width=size[1])
+    with pytest.raises(DataError, match="384 x 1248 or less"):
+        SceneList((), *size)
 
 
 def test_subset_is_spread_over_the_training_list(town):
-    half = load_kitti(f"kitti:{town}", subset=0.5)
+    half = load_kitti(f"kitti:{town}", subset=0.4)  # 1.6 of 4
     assert identifiers(half.train) == ["000003", "000001"] and len(half.test) == 2
     assert identifiers(load_kitti(f"kitti:{town}", subset=0.01).train) == ["000003"]
     for subset in (0, 1.1, float("nan")):
@@ -71,12 +91,21 @@ def test_identity_is_of_labels_names_and_sizes(town, write):
     assert len({first, identity(subset=0.5)}) == 2
     labels = town / "label_2" / "000004.txt"
     original = labels.read_text()
-    labels.write_text(original.replace("8.00", "8.01"))
-    assert identity() != first
+    changes = ("8.00", "8.01"), ("Car", "Van"), (" 0.10", " 0.11"), (" 0 ", " 1 "), ("60.", "61.")
+    for old, new in changes:
+        labels.write_text(original.replace(old, new, 1))
+        assert identity() != first
     labels.write_text("\n".join(line + "  " for line in original.splitlines()) + "\n")
     assert identity() == first
     write(town, "000004", image=np.zeros((120, 200, 3), np.uint8), labels=original)
     assert identity() != first
+    write(town, "000004", labels=original)
+    assert identity() == first
+    # Two images alike but for their names change places, and one the lists.
+    for train, test in (("3 2 1 0", "5 4"), ("3 0 1", "2 5 4")):
+        for name, numbers in (("train.txt", train), ("test.txt", test)):
+            (town / name).write_text("".join(f"00000{n}\n" for n in numbers.split()))
+        assert identity() != first
 
 
 def break_line(town):
@@ -211,6 +240,10 @@ def test_what_is_damaged_later_is_named_then(town):
     file = town / "image_2" / "000001.jpg"
     content = bytearray(file.read_bytes())
     size = content.index(b"\xff\xc0") + 5
+    content[size : size + 2] = (96).to_bytes(2)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"decodes to \(96, .*\), though its header says"):
+        scenes.train[2]
     content[size : size + 4] = b"\xfd\xe8" * 2  # 65,000 x 65,000 pixels, at which OpenCV raises
     file.write_bytes(content)
     with pytest.raises(DataError, match="000001.jpg cannot be decoded"):
@@ -260,6 +293,9 @@ def test_files_of_no_account_are_overlooked(town, write):
     write(town, "000077", labels="nonsense")  # in no list
     (town / "image_2" / ".thumbnails").mkdir()
     (town / "label_2" / "000078.txt").write_text("of no image")
+    (town / "label_2" / "000001.xml").write_text("no labels of KITTI's")
+    with (town / "image_2" / "000001.jpg").open("ab") as file:
+        file.write(bytes(62))  # its end is within the last 64 bytes
     assert not load_kitti(f"kitti:{town}").skipped
 
 
@@ -269,6 +305,22 @@ def test_a_list_without_cars(town, which, index):
         file.write_text(file.read_text().replace("Car", "Van"))
     with pytest.raises(DataError, match=f"none of the . {which} images has a Car"):
         load_kitti(f"kitti:{town}")
+
+
+def test_endings_in_capitals_and_of_four_letters(town):
+    (town / "image_2" / "000000.png").rename(town / "image_2" / "000000.PNG")
+    (town / "image_2" / "000001.jpg").rename(town / "image_2" / "000001.jpeg")
+    assert len(load_kitti(f"kitti:{town}").train) == 4
+
+
+def test_of_many_problems_ten_are_shown(town):
+    for number in range(11):
+        (town / "image_2" / f"notes{number:02d}.txt").touch()
+        with pytest.raises(DataError) as error:
+            load_kitti(f"kitti:{town}")
+        shown = str(error.value).splitlines()[1:-1]
+        assert len(shown) == number + 1
+    assert shown[-1] == "  and 1 more"
 
 
 def test_nothing_left(town):
@@ -329,6 +381,8 @@ def test_a_folder_without_lists_must_be_all_of_kitti(town):
 
 def test_results_are_called_kitti_only_on_the_papers_split(town, monkeypatch):
     named = town.rename(town.parent / "kitti")
+    assert load_kitti(f"kitti:{named}").name == "kitti-own-split"
+    named = named.rename(town.parent / "KITTI")
     assert load_kitti(f"kitti:{named}").name == "kitti-own-split"
     few = frozenset(f"{index:06d}" for index in range(6))
     monkeypatch.setattr("evojax.data.kitti.folder.labelled", lambda: few)

@@ -33,6 +33,19 @@ def test_nothing_labelled():
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        CAR.replace("0.25", "1"),
+        CAR.replace("0.25", "2"),  # As KITTI's tracking sequences have it.
+        CAR.replace(" 1 ", " 2 "),
+        CAR.replace("181.54", "0"),
+    ],
+)
+def test_numbers_at_the_end_of_their_range_are_read(line):
+    assert len(parse_labels(line, "000001.txt", SHAPE).kinds) == 1
+
+
+@pytest.mark.parametrize(
     "line, reason, says",
     [
         (CAR.rsplit(" ", 1)[0], "broken line", "has 14 columns, not 15; expected kind"),
@@ -45,10 +58,12 @@ def test_nothing_labelled():
         (CAR.replace("387.63", "\u0663"), "wrong number", "is not a number"),
         (CAR.replace("387.63", "inf"), "wrong number", "'inf' is not a number"),
         (CAR.replace("0.25", "1.5"), "wrong number", "truncated is 1.5; expected 0..1"),
+        (CAR.replace("0.25", "-0.5"), "wrong number", "truncated is -0.5"),
         (CAR.replace(" 1 ", " 0.5 "), "wrong number", "occluded is 0.5; expected 0, 1, 2 or 3"),
         (CAR.replace(" 1 ", " 4 "), "wrong number", "occluded is 4"),
         (CAR.replace("387.63", "423.81"), "box inside out", "423.81, 181.54.*left < right"),
         (CAR.replace("423.81", "387.6300001"), "box inside out", "or empty"),  # In float32.
+        (CAR.replace("203.12", "181.54"), "box inside out", "or empty"),
         (CAR.replace("203.12", "100"), "box inside out", "top < bottom"),
         (CAR.replace("387.63", "-0.5"), "box outside the image", "image, which is 1242 x 375"),
         (CAR.replace("423.81", "1243"), "box outside the image", "not inside its image"),

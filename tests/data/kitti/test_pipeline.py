@@ -7,6 +7,7 @@ import time
 import weakref
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 
@@ -65,7 +66,9 @@ def test_shapes_and_types(scenes):
 
 
 def test_the_same_whatever_the_threads(scenes):
+    cv2.setNumThreads(2)
     made = epoch(scenes)
+    assert cv2.getNumThreads() == 1
     assert same(made, epoch(scenes, workers=4)) and same(made, epoch(scenes, workers=2))
     for changes in ({"seed": 4}, {"epoch": 2}):
         assert not same(made, epoch(scenes, **changes))
@@ -89,9 +92,10 @@ def test_each_image_once_an_epoch_with_its_own_cars(scenes):
     assert len(orders) == 4
 
 
-def test_an_image_is_changed_otherwise_in_every_epoch(scenes):
+@pytest.mark.parametrize("what", ["seed", "epoch"])
+def test_an_image_is_changed_otherwise_with_every_seed_and_in_every_epoch(scenes, what):
     first, second = (
-        epoch(scenes, epoch=number, batch_size=14, augmentation=ORIGINAL)[0].images
+        epoch(scenes, batch_size=14, augmentation=ORIGINAL, **{what: number})[0].images
         for number in (0, 1)
     )
     assert not {image.tobytes() for image in first} & {image.tobytes() for image in second}
@@ -186,6 +190,11 @@ def test_refuses_at_once(scenes, wrong, says):
     settings = {"seed": 3, "epoch": 1, "batch_size": 4} | wrong
     with pytest.raises(DataError, match=says):
         batches(scenes.train, **settings)
+
+
+def test_a_list_without_scenes_is_refused():
+    with pytest.raises(DataError, match="There are no scenes"):
+        in_order(SceneList(()), batch_size=1)
 
 
 @pytest.mark.parametrize("package", ["cv2", "grain"])
