@@ -16,7 +16,7 @@ from evojax import report
 from evojax.data import DataError
 from evojax.data.kitti import CELL, ORIGINAL, load_kitti
 from evojax.data.kitti.augmentation import FILL
-from evojax.detection import Coverage, Decoding, Score, no_objects
+from evojax.detection import Coverage, Decoding, Detections, Score, no_detections, no_objects
 from evojax.evolution import (
     DataLost,
     Event,
@@ -196,6 +196,53 @@ def test_cars_of_25_pixels_are_to_be_found_and_smaller_ones_not(scenes, tmp_path
     with pytest.raises(ValueError, match=expected):
         evolve(settings(), linen(Small()), detection(replace(scenes, test=small)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_of_many_cars_the_nearest_64_are_to_be_found(scenes) -> None:
+    cars = [(120 * n, 50 * row, 120 * n + 40, 50 * row + 40) for row in range(7) for n in range(10)]
+    full = replace(scenes.test, height=384, width=1248)
+    truth = detected.findable(objects(*(("Car", car, 0, 0) for car in cars)), full)
+    np.testing.assert_array_equal(truth, cars[:64])  # The last are the farthest.
+
+
+def test_measures_are_in_pixels_of_the_canvas(scenes) -> None:
+    # 40 cars are found, 20 are not, and 20 that are hard are not; all are too low to be easy.
+    car = (0, 60, 50, 90)
+    entries = tuple(
+        scenes.test.entries[0]._replace(
+            identifier=f"{n}", objects=objects(("Car", car, 1 + n // 60, 0))
+        )
+        for n in range(80)
+    )
+    test = replace(scenes.test, entries=entries)
+    labels = [test.objects(n) for n in range(80)]
+    hit = Detections(labels[0].boxes, np.ones(1))
+    found = detected.Found(
+        [*[hit] * 40, *[no_detections()] * 40], labels, [entry.identifier for entry in entries]
+    )
+    got = detected.measures(found, test, [labels[0].boxes] * 80)
+    # In batches of six: of fourteen, six are found whole and one by two thirds.
+    assert (got["precision"], got["recall"]) == pytest.approx((7 / 14, (6 + 2 / 3) / 14))
+    assert (got["whole_precision"], got["whole_recall"]) == pytest.approx((1, 40 / 60))
+    assert got["average_precision"] == pytest.approx(
+        {"easy": 0, "moderate": 40 / 60, "hard": 40 / 80}, abs=1 / 40
+    )
+    assert got["detections"] == {name: [[0, 10, 8.3, 15]] for name in "01"}
+
+
+def test_pictures_show_the_scenes_with_most_large_cars(scenes) -> None:
+    sides = {"none": (), "small": (49, 49, 49), "one": (51,), "two": (51, 51), "mixed": (51, 49)}
+    entries = tuple(
+        scenes.test.entries[0]._replace(
+            identifier=name,
+            objects=objects(
+                *(("Car", (200 * n, 0, 200 * n + s, s), 0, 0) for n, s in enumerate(of))
+            ),
+        )
+        for name, of in sides.items()
+    )
+    shown = detected.labels(replace(scenes.test, entries=entries))
+    assert {name: len(boxes) for name, boxes in shown.items()} == {"two": 2, "one": 1}
 
 
 def test_images_that_are_lost_meanwhile_are_told(street: Path, tmp_path: Path) -> None:
