@@ -56,6 +56,7 @@ def none_left():
 def test_shapes_and_types(scenes):
     made = epoch(scenes)
     assert len(made) == 3  # of fourteen images two are left out
+    assert [len(epoch(scenes, batch_size=size)) for size in (5, 7)] == [2, 2]
     for images, boxes, counts in made:
         assert images.shape == (4, 64, 208, 3) and images.dtype == np.uint8
         assert boxes.shape == (4, MOST_BOXES, 4) and boxes.dtype == np.float32
