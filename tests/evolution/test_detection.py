@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -203,6 +204,30 @@ def test_of_many_cars_the_nearest_64_are_to_be_found(scenes) -> None:
     full = replace(scenes.test, height=384, width=1248)
     truth = detected.findable(objects(*(("Car", car, 0, 0) for car in cars)), full)
     np.testing.assert_array_equal(truth, cars[:64])  # The last are the farthest.
+
+
+def test_a_car_below_the_rows_that_are_looked_at_is_not_to_be_found(scenes) -> None:
+    # Of four rows of cells three, as 352 of 384 pixels: 288 pixels of the full height.
+    for top, there in ((220, True), (300, False)):
+        entry = scenes.test.entries[0]._replace(
+            objects=objects(("Car", (300, top, 360, top + 60), 0, 0))
+        )
+        (truth,) = detected.truth_of(replace(scenes.test, entries=(entry,)))
+        assert (len(truth) > 0) == there
+
+
+def test_every_scene_is_decoded_by_the_settings_of_its_size(scenes) -> None:
+    def predict(_, images):
+        grid = np.zeros((len(images), 4, 13, 5))
+        grid[:, 0, :2] = (1, 0, 0, 40, 10), (1, -16, 0, 24, 10)  # Two votes for a low box.
+        return grid
+
+    made = SimpleNamespace(predict=predict)
+    found = detected.find(made, None, scenes.test, Recipe(batch_size=3), workers=1)
+    assert found.identifiers == [entry.identifier for entry in scenes.test.entries]
+    assert [len(labels.kinds) for labels in found.objects] == [2] * 4
+    for got in found.detections:
+        np.testing.assert_array_equal(got.boxes, [[0, 0, 40, 10]])
 
 
 def test_measures_are_in_pixels_of_the_canvas(scenes) -> None:

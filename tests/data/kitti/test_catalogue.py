@@ -187,8 +187,10 @@ def test_other_kinds_than_kittis(prepared, monkeypatch):
 
 
 def test_incomplete(prepared, monkeypatch):
-    monkeypatch.setattr("evojax.data.kitti.catalogue.labelled", lambda: {"000000", "000777"})
-    with pytest.raises(DataError, match="has 6 of the 7481 images.* 000777.png is not among"):
+    monkeypatch.setattr(
+        "evojax.data.kitti.catalogue.labelled", lambda: {*map(str, range(777, 799))}
+    )
+    with pytest.raises(DataError, match="has 6 of the 7481 images.* 777.png is not among"):
         load(prepared)
 
 
