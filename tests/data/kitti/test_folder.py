@@ -358,9 +358,10 @@ def test_other_sources(source):
         load_kitti(source)
 
 
-def test_archives_are_for_tensorflow_datasets(town):
-    with pytest.raises(DataError, match="manual_dir .*: only for sets of tensorflow-datasets"):
-        load_kitti(f"kitti:{town}", manual_dir=str(town))
+@pytest.mark.parametrize("where", ["manual_dir", "data_dir"])
+def test_archives_are_for_tensorflow_datasets(town, where):
+    with pytest.raises(DataError, match=f"{where} .*: only for sets of tensorflow-datasets"):
+        load_kitti(f"kitti:{town}", **{where: str(town)})
 
 
 def test_the_split_of_the_papers():
