@@ -179,7 +179,7 @@ def test_a_car_whose_cells_round_its_side_otherwise_is_there_twice():
     # As in the original, which drops what is there twice before it rounds to float16: offsets of
     # float32 give a side of 1.13 in other last bits from each of three columns of cells.
     box = np.array([[1.13, 20, 90, 70]], np.float32)
-    taught = targets(box, 1, 96, 192)
+    taught = jax.jit(targets, static_argnums=(2, 3))(box, 1, 96, 192)
     truth = labelled(taught.coverage, taught.offsets)
     assert len(truth) == 3
     assert len(np.unique(truth, axis=0)) == 1
