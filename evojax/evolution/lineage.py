@@ -84,8 +84,19 @@ def surroundings() -> dict[str, Any]:
         "device_count": jax.device_count(),
         **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
         "cpus": usable_cores(),
+        "processor": _processor(),
         "git": _commit(),
     }
+
+
+def _processor() -> str | None:
+    """The processor's name, by which one machine's times are told from another's."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
 
 
 def usable_cores() -> int:

@@ -69,6 +69,8 @@ def benchmark(path: Path) -> str:
         headings, *rows = content["table"]
         environment = content["environment"]
         versions = f"jax {environment['jax']}, {environment['device']}, {environment['cpus']} cores"
+        if environment.get("processor"):
+            versions += f", {environment['processor']}"
         lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a benchmark's JSON with a table: {error!r}") from error

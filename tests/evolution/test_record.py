@@ -199,3 +199,4 @@ def test_measures_must_stay_the_same(make: Make) -> None:
 def test_cores_are_those_that_the_process_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
     assert surroundings()["cpus"] == 1
+    assert surroundings()["processor"] != ""
