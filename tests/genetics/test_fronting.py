@@ -116,7 +116,7 @@ def in_place(name):
 
 def test_what_is_no_symmetry_stays_in_place():
     def apply(variables, x):
-        hidden = jnp.cumsum(jnp.tanh(x @ variables["a"]), 1)[:, ::-1] * jnp.arange(5.0)
+        hidden = jnp.cumsum(jnp.tanh(x @ variables["a"]), axis=1)[:, ::-1] * jnp.arange(5.0)
         return hidden @ variables["b"] + jnp.tanh(x @ variables["c"]) @ variables["d"]
 
     shapes = {"a": (4, 5), "b": (5, 2), "c": (4, 6), "d": (6, 2)}
