@@ -1,5 +1,7 @@
 """KITTI's average precision against its rules in plain Python, and by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,7 +111,8 @@ def test_average_precision_by_hand():
 
 def test_of_two_recalls_as_near_the_rounding_of_added_fortieths_chooses():
     # 16 and 17 of 44 cars are as near to 15/40, which adds up to more: 16 make no threshold.
-    assert sum([1 / 40] * 15) > 15 / 40
+    *_, added = itertools.accumulate([1 / 40] * 15)  # Not sum, which Python 3.12 made exact.
+    assert added > 15 / 40
     assert average_precision(*cars(44, 17)).forty == 15 / 40
 
 
