@@ -19,7 +19,6 @@ optimizer in one pass (fused), programs for the sizes at hand and, on a GPU, the
 convolutions of several and products in TensorFloat-32.
 """
 
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import numpy as np
 from common import check, launch, take_turns, write
 
 from evojax.deploy.timing import speedup
+from evojax.evolution.lineage import usable_cores
 from evojax.genetics.trees import stacked
 from evojax.learning import (
     Network,
@@ -96,7 +96,7 @@ class Options:
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
     check(options, NETWORKS, turns=1, steps=1, batch_size=1, threads=0, cores=0)
-    cores = options.cores or len(os.sched_getaffinity(0))
+    cores = options.cores or usable_cores()
     if cores > 1:  # Before anything is computed.
         jax.config.update("jax_num_cpu_devices", cores)
     versions: dict[str, Any] = {}

@@ -185,10 +185,9 @@ def run_task(
 
 def _take_cores(devices: int) -> None:
     """Makes so many devices of a CPU's cores; before anything is computed, and no GPU minds."""
-    flag = "--xla_force_host_platform_device_count"
-    if devices > max(
-        getattr(jax.config, "jax_num_cpu_devices", 1), 1
-    ) and flag not in os.environ.get("XLA_FLAGS", ""):
+    there = max(getattr(jax.config, "jax_num_cpu_devices", 1), 1)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if devices > there and "--xla_force_host_platform_device_count" not in flags:
         # Where something was computed already, there are as many devices as there are.
         with suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
