@@ -42,7 +42,7 @@ class Options:
         devices: over how many devices a generation's networks are spread; by default one, or all
             of all processes where there are several.
         data_parallel: over how many devices more the batches of each network are split, on a CPU
-            over so many cores: faster, with other last bits, and experimental.
+            over so many cores; batch normalisation and augmentation see a device's share.
         hosts: how several processes, on one host or many, find each other.
         settings: everything that decides the lineage.
     """

@@ -81,7 +81,7 @@ def _trained(
     epochs = settings.epochs_of(number)
     together = world.trial.together
     # A single network trains as one of several where processes are to see the same come out.
-    if together is None or (count == 1 and not (together.always or world.hosts.several)):
+    if together is None or (count == 1 and not world.hosts.several):
         at_once, train = 1, _alone
     else:
         at_once, train = world.hosts.agreed(together.at_once), partial(_together, together)

@@ -19,7 +19,7 @@ from evojax.evolution.task import Task, Together, Trial, check_outputs
 from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
 from evojax.learning.memory import available, check_room, training_memory
-from evojax.learning.population import population_trainer
+from evojax.learning.population import population_trainer, split_trainer
 
 
 def classification(dataset: Dataset) -> Task:
@@ -106,7 +106,10 @@ def _prepare(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | No
     # Fails here, before any work, if the recipe's augmentation does not fit the images.
     sample = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
-    made = trainer(model, settings.recipe, donate=True)
+    if mesh is None or mesh.shape["data"] == 1:
+        made = trainer(model, settings.recipe, donate=True)
+    else:
+        made = split_trainer(model, settings.recipe, mesh, donate=True)
     return Trial(
         train=lambda key, network, epochs, told: made.train(key, network, train, epochs, told),
         loss=lambda key: made.loss(key, train),
@@ -138,7 +141,6 @@ def _together(
         fitness=None
         if holdout is None
         else lambda networks: made.evaluate(networks, holdout).tolist(),
-        always=mesh.shape["data"] > 1,
     )
 
 

@@ -32,13 +32,11 @@ class Together(NamedTuple):
             every array; on_epoch is told an epoch's number and its `PopulationEpoch`. The memory of
             the networks that are given is taken, but for their masks'.
         fitness: ``(networks) -> fitness`` of each, as `Trial.fitness`.
-        always: whether a single network, too, trains so, for its batches are split over devices.
     """
 
     at_once: int
     train: Callable[[jax.Array, Network, int, Callable[[int, PopulationEpoch], None]], Network]
     fitness: Callable[[Network], list[float]] | None
-    always: bool = False
 
 
 class Trial(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -12,11 +13,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from evojax.genetics.trees import stacked, taken
 from evojax.learning.images import Images
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe
+from evojax.learning.split import Split
 from evojax.learning.steps import Moment, State, steps
-from evojax.learning.training import PopulationEpoch, in_epochs
+from evojax.learning.training import Epoch, PopulationEpoch, Trainer, broke_down, in_epochs
 
 PyTree = Any
 Way = Literal["map", "vmap"]
@@ -35,10 +38,12 @@ class PopulationTrainer(NamedTuple):
             the default device; where there are several processes, each gives the same arguments
             and gets all members.
         evaluate: ``(networks, images) -> accuracies``, fractions (N,).
+        loss: ``(key, images) -> (networks) -> losses``, float32 (N,), as `Trainer.loss`.
     """
 
     train: Callable[..., tuple[Network, list[PopulationEpoch]]]
     evaluate: Callable[[Network, Images], np.ndarray]
+    loss: Callable[[jax.Array, Images], Callable[[Network], np.ndarray]]
 
 
 class PopulationSteps(NamedTuple):
@@ -48,11 +53,15 @@ class PopulationSteps(NamedTuple):
         begin: ``(params, batch_stats, masks) -> states``.
         epoch: ``(states, masks, keys, images, done, epochs) -> (states, losses, accuracies)``.
         right: ``(networks, images) -> int32 (N,)``.
+        sample: as `Steps.sample`.
+        loss: ``(networks, rows, images) -> float32 (N,)``.
     """
 
     begin: Callable[..., PyTree]
     epoch: Callable[..., PyTree]
     right: Callable[..., PyTree]
+    sample: Callable[[jax.Array, Images], jax.Array]
+    loss: Callable[..., PyTree]
 
 
 def population_mesh(population: int, data: int = 1) -> Mesh:
@@ -89,10 +98,11 @@ def population_trainer(
         recipe: how every member is trained.
         mesh: of devices (`population_mesh`); by default the default device alone. Members are
             spread over its axis ``population``; where it does not divide their number, copies of
-            the first fill the last places, and are dropped. Over its axis ``data`` each batch is.
+            the first fill the last places, and are dropped. Over its axis ``data`` each batch is
+            split (`evojax.learning.split`).
         together: how the members of one device train: ``"map"`` in turns, within one program, to
-            the bits of `trainer`, on however many devices; or ``"vmap"``, every operation for all
-            of them at once. Batches that are split, too, add up in another order.
+            the bits of `trainer`, on however many devices (batches that are split aside); or
+            ``"vmap"``, every operation for all of them at once.
         donate: whether training takes the memory of the networks that it is given (`trainer`).
     """
     mesh = population_mesh(1) if mesh is None else mesh
@@ -100,7 +110,8 @@ def population_trainer(
     placed, spread = partial(_placed_tree, mesh), partial(_spread, mesh)
 
     begin = jax.jit(pure.begin, donate_argnums=(0, 1) if donate else ())
-    epoch, right = jax.jit(pure.epoch, donate_argnums=0), jax.jit(pure.right)
+    epoch = jax.jit(pure.epoch, donate_argnums=0)
+    right, sample, loss_of = jax.jit(pure.right), jax.jit(pure.sample), jax.jit(pure.loss)
 
     def started(networks: Network) -> tuple[State, PyTree]:
         there = spread(networks)
@@ -137,14 +148,62 @@ def population_trainer(
         counts = fetched(right(spread(networks), placed(images, SAME)))
         return counts[: _members(networks)] / images.labels.shape[0]
 
-    return PopulationTrainer(train, evaluate)
+    def loss(key: jax.Array, images: Images) -> Callable[[Network], np.ndarray]:
+        shared = placed((sample(key, images), images), SAME)
+        return lambda networks: fetched(loss_of(spread(networks), *shared))[: _members(networks)]
+
+    return PopulationTrainer(train, evaluate, loss)
+
+
+def split_trainer(model: Model, recipe: Recipe, mesh: Mesh, donate: bool = False) -> Trainer:
+    """A `trainer` that splits every batch over devices: that of a population of one.
+
+    Args:
+        model: the model.
+        recipe: how it is trained.
+        mesh: of devices (`population_mesh`), of which it takes the first along ``population``.
+        donate: see `trainer`.
+    """
+    row = Mesh(mesh.devices[:1], mesh.axis_names)
+    one = population_trainer(model, recipe, row, donate=True)
+
+    def train(
+        key: jax.Array,
+        network: Network,
+        images: Images,
+        epochs: int,
+        on_epoch: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    ) -> tuple[Network, list[Epoch]]:
+        history: list[Epoch] = []
+
+        def told(number: int, result: PopulationEpoch) -> None:
+            loss, accuracy = result.losses.item(), result.accuracies.item()
+            if not math.isfinite(loss):
+                raise broke_down(number, epochs, recipe)
+            history.append(Epoch(loss, accuracy, result.seconds))
+            on_epoch(number, history[-1])
+
+        masks, alone = network.masks, stacked([network])
+        for leaf in jax.tree.leaves(network[:2]) if donate else ():
+            leaf.delete()
+        trained, _ = one.train(key[None], alone, images, epochs, told)
+        return taken(trained._replace(masks={}), 0)._replace(masks=masks), history
+
+    def evaluate(network: Network, images: Images) -> float:
+        return one.evaluate(stacked([network]), images).item()
+
+    def loss(key: jax.Array, images: Images) -> Callable[[Network], float]:
+        loss_of = one.loss(key, images)
+        return lambda network: loss_of(stacked([network])).item()
+
+    return Trainer(train, evaluate, loss)
 
 
 def population_steps(
     model: Model, recipe: Recipe, mesh: Mesh, together: Way = "map"
 ) -> PopulationSteps:
     """The functions that train a population; arguments as of `population_trainer`."""
-    pure = steps(model, recipe, _split if mesh.shape["data"] > 1 else lambda images: images)
+    pure = steps(model, recipe, Split(mesh.shape["data"]))
     for_all = partial(_for_all, mesh, together)
 
     def one_epoch(
@@ -152,8 +211,15 @@ def population_steps(
     ) -> tuple[State, jax.Array, jax.Array]:
         return pure.epoch(state, masks, images, Moment(key, done, of))
 
+    def loss(network: Network, rows: jax.Array, images: Images) -> jax.Array:
+        return pure.loss(rows, network, images)
+
     return PopulationSteps(
-        for_all(pure.begin, 0), for_all(one_epoch, 3, state=True), for_all(pure.right, 1)
+        begin=for_all(pure.begin, 0),
+        epoch=for_all(one_epoch, 3, state=True),
+        right=for_all(pure.right, 1),
+        sample=pure.sample,
+        loss=for_all(loss, 2),
     )
 
 
@@ -184,10 +250,9 @@ def _for_all(
 
     def everywhere(*args: PyTree) -> PyTree:
         specs = (*[MEMBERS] * (len(args) - shared), *[SAME] * shared)
-        return jax.shard_map(
-            here, mesh=mesh, in_specs=specs, out_specs=MEMBERS,
-            axis_names={"population"}, check_vma=False,
-        )(*args)  # fmt: skip
+        return jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)(
+            *args
+        )
 
     return everywhere
 
@@ -237,10 +302,6 @@ def _placed(sharding: NamedSharding, leaf: jax.Array) -> jax.Array:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda place: host[place])
-
-
-def _split(images: jax.Array) -> jax.Array:
-    return jax.lax.with_sharding_constraint(images, PartitionSpec("data"))
 
 
 def _members(tree: PyTree) -> int:

@@ -14,10 +14,12 @@ from evojax.learning.images import Images, augment, normalise
 from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, compute_dtype, optimizer
+from evojax.learning.split import Split
 from evojax.learning.structure import Forward
 
 PyTree = Any
 LOSS_SAMPLE = 1024
+WHOLE = Split()
 
 LossOf = Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]]
 """``(params, batch_stats, *batch) -> (loss, (batch_stats, shown))``."""
@@ -72,15 +74,13 @@ class Steps(NamedTuple):
     loss: Callable[[jax.Array, Network, Images], jax.Array]
 
 
-def steps(
-    model: Model, recipe: Recipe, split: Callable[[jax.Array], jax.Array] = lambda images: images
-) -> Steps:
+def steps(model: Model, recipe: Recipe, split: Split = WHOLE) -> Steps:
     """The functions that train a model by a recipe.
 
     Args:
         model: the model.
         recipe: how it is trained.
-        split: says how a batch of images lies on devices (`jax.lax.with_sharding_constraint`).
+        split: of the batches; all arguments and all results are whole on every device.
     """
     tx, forward = optimizer(recipe), computing(model, recipe)
     loss_of = partial(_batch_loss, forward, recipe.label_smoothing)
@@ -89,7 +89,7 @@ def steps(
         epoch=partial(_epoch, tx, loss_of, recipe, split),
         right=partial(_right, forward, recipe.batch_size, split),
         sample=partial(_sample, recipe.batch_size),
-        loss=partial(_sampled_loss, loss_of),
+        loss=partial(_sampled_loss, loss_of, split),
     )
 
 
@@ -101,11 +101,11 @@ def _batch_loss(
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-    """A batch's mean loss; the running statistics after it, and how many it classifies right."""
+    """A batch's mean loss; the running statistics after it, and what share is classified right."""
     logits, batch_stats = forward(params, batch_stats, images, True)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     loss = optax.softmax_cross_entropy(logits, targets).mean()
-    right = jnp.sum(jnp.argmax(logits, -1) == labels)
+    right = jnp.mean(jnp.argmax(logits, -1) == labels)
     return loss, (batch_stats, right)
 
 
@@ -113,7 +113,7 @@ def _epoch(
     tx: optax.GradientTransformation,
     loss_of: LossOf,
     recipe: Recipe,
-    split: Callable[[jax.Array], jax.Array],
+    split: Split,
     state: State,
     masks: PyTree,
     data: Images,
@@ -130,23 +130,24 @@ def _epoch(
 
     def step(state: State, inputs: tuple) -> tuple[State, tuple[jax.Array, jax.Array]]:
         index, rows = inputs
-        image_key = jax.random.fold_in(augment_key, index)
-        images = split(augment(image_key, data.images[rows], data, recipe))
+        rows = split.share(rows)
+        image_key = split.key(jax.random.fold_in(augment_key, index))
+        images = augment(image_key, data.images[rows], data, recipe)
         place = (index.astype(jnp.float32) + 0.5) / number
         progress = (done.astype(jnp.float32) + place) / epochs.astype(jnp.float32)
         state, loss, right = descend(
-            tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive
+            tx, loss_of, state, masks, (images, data.labels[rows]), progress, alive, split
         )
         return state, (loss, right)
 
     state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
-    return state, mean_loss(losses, state), jnp.sum(rights) / (number * batch)
+    return state, mean_loss(losses, state), jnp.mean(rights)
 
 
 def _right(
     forward: Forward,
     batch_size: int,
-    split: Callable[[jax.Array], jax.Array],
+    split: Split,
     network: Network,
     data: Images,
 ) -> jax.Array:
@@ -158,12 +159,13 @@ def _right(
     labels = jnp.pad(data.labels, (0, padding), constant_values=-1)
 
     def right_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-        images = split(normalise(chunk[0], data))
+        images, labels = map(split.share, chunk)
+        images = normalise(images, data)
         logits, _ = forward(network.params, network.batch_stats, images, False)
-        return jnp.sum(jnp.argmax(logits, -1) == chunk[1])
+        return jnp.sum(jnp.argmax(logits, -1) == labels)
 
     chunks = (images.reshape(-1, batch, *images.shape[1:]), labels.reshape(-1, batch))
-    return jnp.sum(jax.lax.map(right_of, chunks))
+    return split.total(jnp.sum(jax.lax.map(right_of, chunks)))
 
 
 def _sample(batch_size: int, key: jax.Array, data: Images) -> jax.Array:
@@ -174,14 +176,17 @@ def _sample(batch_size: int, key: jax.Array, data: Images) -> jax.Array:
     return order[: count // batch * batch].reshape(-1, batch)
 
 
-def _sampled_loss(loss_of: LossOf, rows: jax.Array, network: Network, data: Images) -> jax.Array:
+def _sampled_loss(
+    loss_of: LossOf, split: Split, rows: jax.Array, network: Network, data: Images
+) -> jax.Array:
     """See `Steps.loss`."""
 
     def batch_loss(rows: jax.Array) -> jax.Array:
+        rows = split.share(rows)
         images = normalise(data.images[rows], data)
         return loss_of(network.params, network.batch_stats, images, data.labels[rows])[0]
 
-    return jnp.mean(jax.lax.map(batch_loss, rows))
+    return split.mean(jnp.mean(jax.lax.map(batch_loss, rows)))
 
 
 def computing(model: Model, recipe: Recipe) -> Forward:
@@ -216,6 +221,7 @@ def descend(
     batch: tuple,
     progress: jax.Array,
     alive: jax.Array,
+    split: Split = WHOLE,
 ) -> tuple[State, jax.Array, jax.Array]:
     """One step of a masked network's training.
 
@@ -224,16 +230,17 @@ def descend(
         loss_of: ``(params, batch_stats, *batch) -> (loss, (batch_stats, shown))``.
         state: before the step.
         masks: the network's.
-        batch: what the step learns from.
+        batch: what the step learns from, or this device's share of it.
         progress: share of the training done, in [0, 1].
         alive: share of the network that is alive.
+        split: of the batch.
 
     Returns:
         The state after it, the loss, and what else was shown.
     """
     params, batch_stats, opt_state = state
     gradient = jax.value_and_grad(loss_of, has_aux=True)
-    (loss, (batch_stats, shown)), grads = gradient(params, batch_stats, *batch)
+    (loss, (batch_stats, shown)), grads = split.mean(gradient(params, batch_stats, *batch))
     masked = optax.chain(tx, freeze_pruned(masks))
     with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises floats to whole numbers.
         updates, opt_state = masked.update(

@@ -231,15 +231,8 @@ def _of_images(x: Array, g: Array, strides: Pair, inner: Sequence[Pair]) -> Arra
     whole, rest = divmod(x.shape[0], CHUNK)
     d_kernel = of(x[:rest], g[:rest])  # Of no images, zeros.
     if whole:
-        # Every `whole`-th image is of one chunk: so each device has its share of all of them, where
-        # a batch is split over several.
-        chunks = [each[rest:].reshape(CHUNK, whole, *each.shape[1:]) for each in (x, g)]
-
-        def add(total: Array, index: Array) -> tuple[Array, None]:
-            chunk = (lax.dynamic_index_in_dim(each, index, 1, keepdims=False) for each in chunks)
-            return total + of(*chunk), None
-
-        d_kernel, _ = lax.scan(add, d_kernel, jnp.arange(whole))
+        chunks = [each[rest:].reshape(whole, CHUNK, *each.shape[1:]) for each in (x, g)]
+        d_kernel, _ = lax.scan(lambda total, chunk: (total + of(*chunk), None), d_kernel, chunks)
     return d_kernel.transpose(1, 2, 0, 3)
 
 
