@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from common import check, launch, take_turns, timed, write
 from compilation import cache_in
+from memory import SUBJECTS
 
 import evojax
 from evojax.genetics.environment import SAMPLE
@@ -30,22 +31,7 @@ KEYS = 16
 """How many offspring are drawn, in turn."""
 
 
-def _resnet56() -> list[tuple[int, ...]]:
-    shapes: list[tuple[int, ...]] = [(3, 3, 3, 16)]
-    for stage, width in enumerate((16, 32, 64)):
-        entering = width if stage == 0 else width // 2
-        shapes += [(3, 3, entering, width)] + [(3, 3, width, width)] * 17
-    return [*shapes, (64, 10)]
-
-
-NETWORKS: dict[str, list[tuple[int, ...]]] = {
-    "LeNet": [(5, 5, 1, 32), (5, 5, 32, 32), (5, 5, 32, 64), (4, 4, 64, 64), (64, 10)],
-    "ResNet-56": _resnet56(),
-    "AlexNet": [
-        *[(5, 5, 3, 96), (5, 5, 96, 256), (3, 3, 256, 384), (3, 3, 384, 384), (3, 3, 384, 256)],
-        *[(256, 4096), (4096, 3700), (3700, 10)],
-    ],
-}
+NETWORKS = ("LeNet", "ResNet-56", "AlexNet")
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,7 @@ class Options:
 
     out: Path = Path("runs/benchmarks/synthesis.json")
     turns: int = 9
-    networks: tuple[str, ...] = tuple(NETWORKS)
+    networks: tuple[str, ...] = NETWORKS
 
 
 def main(options: Options) -> None:
@@ -74,8 +60,14 @@ def main(options: Options) -> None:
     except ImportError:
         print("torch is not importable: measuring without it", file=sys.stderr)
     with cache_in(None):  # A first call compiles.
-        results = {name: measure(NETWORKS[name], options.turns) for name in options.networks}
+        results = {name: measure(kernels(name), options.turns) for name in options.networks}
     report(results, options, versions)
+
+
+def kernels(name: str) -> list[tuple[int, ...]]:
+    """Shapes of all of a network's parameters that have synapses."""
+    params, _ = SUBJECTS[name].model.shapes(SUBJECTS[name].shape)
+    return [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
 
 
 def measure(shapes: list[tuple[int, ...]], turns: int) -> dict[str, dict[str, float]]:

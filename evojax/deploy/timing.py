@@ -25,7 +25,10 @@ def take_turns(
     seconds: float = 0.1,
     pause: float = PAUSE,
 ) -> list[list[float]]:
-    """Seconds a call, in every turn of everybody, after a warm-up.
+    """Seconds from a call to its result, in every turn of everybody, after a warm-up.
+
+    Each result is waited for, as other runtimes do: calls of JAX, put in line one after another,
+    would overlap.
 
     Args:
         forwards: compiled functions of x.
@@ -43,8 +46,7 @@ def take_turns(
 
     def repeated(forward: Forward, number: int) -> None:
         for _ in range(number):
-            out = forward(x)
-        jax.block_until_ready(out)
+            jax.block_until_ready(forward(x))
 
     runs = [partial(repeated, *pair) for pair in zip(forwards, repeats, strict=True)]
     times = alternate(runs, turns, pause)

@@ -23,7 +23,7 @@ def test_synthesis_is_measured(methods, monkeypatch, tmp_path):
 
     monkeypatch.setattr(synthesis, "with_torch", lambda weights: {})
     monkeypatch.setattr(synthesis, "with_numpy", noted)
-    monkeypatch.setitem(synthesis.NETWORKS, "LeNet", SHAPES[-1:])
+    monkeypatch.setattr(synthesis, "kernels", lambda name: SHAPES[-1:])
     before, out = jax.config.values[FOLDER], tmp_path / "synthesis.json"
     synthesis.main(synthesis.Options(turns=1, networks=("LeNet",), out=out))
     assert folders == {None}  # First calls compile, whatever lies on disk.
