@@ -110,6 +110,8 @@ class Options:
 def main(options: Options) -> None:
     """Measures, prints a table and writes the JSON file."""
     check(options, SUBJECTS, batches=1, scenes=1, images=1)
+    if min(options.members, default=2) < 1:
+        raise ValueError(f"--members must be at least 1; got {min(options.members)}")
     report([row for name in options.networks for row in on_device(name, options)], options)
     if options.generations:
         report_host(list(on_host(options)), options)

@@ -6,6 +6,7 @@ param_str '1248,352,16,0.6,3,0.02,22,1'.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,10 +41,13 @@ class Decoding:
     visible: int = 352
 
     def __post_init__(self) -> None:
-        if min(self.stride, self.votes, self.most, self.visible) < 1 or self.similarity < 0:
+        # Asked so that what is no number fails, too.
+        numbers = math.isfinite(self.threshold) and math.isfinite(self.shortest)
+        counts = min(self.stride, self.votes, self.most, self.visible) >= 1
+        if not (counts and numbers and 0 <= self.similarity < math.inf):
             raise ValueError(
-                f"{self}: expected stride, votes, most and visible of at least 1, and a similarity "
-                "of at least 0."
+                f"{self}: expected stride, votes, most and visible of at least 1, a similarity of "
+                "at least 0, and a threshold and a shortest height that are numbers."
             )
 
     def scaled(self, scale: float) -> Decoding:

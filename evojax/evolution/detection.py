@@ -115,7 +115,7 @@ def _check(test: SceneList, settings: Settings, model: Model, mesh: Mesh | None)
             "--data-parallel 1, in a process by itself"
         )
     decode(np.zeros((1, 1, 5)))  # Fails here, before any training, without what OpenCV is to do.
-    if not any(len(findable(test.objects(number), test)) for number in range(len(test))):
+    if not _any_findable(test):
         raise ValueError(
             f"no Car in the {len(test)} test images can be found: expected one whose sides are at "
             f"least {SMALLEST * test.scale:g} pixels (the images have {test.height} x {test.width})"
@@ -126,6 +126,11 @@ def _check(test: SceneList, settings: Settings, model: Model, mesh: Mesh | None)
         "evojax.models.DetectNet gives it"
     )
     check_outputs(model, (test.height, test.width, 3), wanted, why)
+
+
+def _any_findable(scenes: SceneList) -> bool:
+    """Whether there is a car that counts where detections are judged."""
+    return any(len(findable(scenes.objects(number), scenes)) for number in range(len(scenes)))
 
 
 def _memory(shape: tuple[int, ...], settings: Settings, model: Model, mesh: Mesh | None) -> Memory:
@@ -165,6 +170,12 @@ def _split(scenes: SceneList, share: float) -> tuple[SceneList, SceneList | None
             f"holdout is {share:g}, the last {held} of {len(scenes)} training scenes: expected a "
             f"Car in them and in the others; they have {last.count('Car')}, the others "
             f"{first.count('Car')}"
+        )
+    if not _any_findable(last):
+        raise ValueError(
+            f"holdout is {share:g}, the last {held} of {len(scenes)} training scenes: expected a "
+            f"Car in them whose sides are at least {SMALLEST * last.scale:g} pixels, or every "
+            "network were as fit as the next. Hold out more."
         )
     return first, last
 

@@ -58,6 +58,7 @@ def test_a_result_names_the_command_that_makes_it_again(methods, monkeypatch, tm
         ("devices", {"utilisation": 30.0}, r"--utilisation in \(0, 1\]; got .* and 30"),
         ("evolution", {"generations": 0}, "--generations must be at least 1; got 0"),
         ("inference", {"turns": 0}, "--turns must be at least 1; got 0"),
+        ("memory", {"members": (2, 0)}, "--members must be at least 1; got 0"),
     ],
 )
 def test_flags_are_checked_before_anything_is_measured(methods, benchmark, fields, message):

@@ -152,15 +152,18 @@ def test_smaller_images_find_the_same_objects():
     assert half == Decoding(votes=1, shortest=11, visible=176)
     assert Decoding() == Decoding(16, 0.6, 3, 0.02, 22, 50, 352)
     # Votes as the area; of 22 rows the whole ones of 14.67.
-    assert Decoding(votes=30).scaled(2 / 3) == Decoding(
-        votes=13, shortest=pytest.approx(44 / 3), visible=224
-    )
+    two_thirds = Decoding(votes=30).scaled(2 / 3)
+    assert two_thirds == Decoding(votes=13, shortest=two_thirds.shortest, visible=224)
+    assert two_thirds.shortest == pytest.approx(44 / 3)
     assert Decoding().scaled(1 / 6).votes == 1
     assert Decoding().scaled(1) == Decoding()
     for wrong in ("votes=0", "stride=0", "most=0", "visible=0", "similarity=-1"):
         name, value = wrong.split("=")
         with pytest.raises(ValueError, match=f"{wrong}.*at least 1"):
             Decoding(**{name: int(value)})
+    for name in ("threshold", "similarity", "shortest"):
+        with pytest.raises(ValueError, match=f"{name}=nan.*that are numbers"):
+            Decoding(**{name: float("nan")})
     with pytest.raises(ValueError, match=r"\(6, 12, 4\); expected \(h, w, 5\)"):
         decode(np.zeros((6, 12, 4)))
 

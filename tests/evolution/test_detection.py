@@ -178,6 +178,11 @@ def test_what_does_not_fit_is_told_before_any_work(task, scenes, tmp_path, monke
     half = detection(replace(scenes, train=replace(scenes.train, entries=entries)))
     with pytest.raises(ValueError, match="expected a Car .* they have 0, the others 12"):
         evolve(settings(holdout=0.25), model, half, out)
+    tiny = objects(("Car", (300, 100, 310, 110), 0, 0))
+    entries = (*scenes.train.entries[:6], *(one._replace(objects=tiny) for one in empty))
+    unseen = detection(replace(scenes, train=replace(scenes.train, entries=entries)))
+    with pytest.raises(ValueError, match=r"a Car in them whose sides are at least 4\.1.*fit as"):
+        evolve(settings(holdout=0.25), model, unseen, out)
     assert not out.exists()
     with pytest.raises(ValueError, match="workers must be at least 1; got 0"):
         Service(workers=0)
