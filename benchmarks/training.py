@@ -33,14 +33,13 @@ from common import check, launch, take_turns, write
 
 from evojax.deploy.timing import speedup
 from evojax.evolution.lineage import usable_cores
-from evojax.genetics.trees import stacked
 from evojax.learning import (
     Network,
     Recipe,
     linen,
     on_device,
     population_mesh,
-    population_trainer,
+    split_trainer,
     trainer,
 )
 from evojax.models import AlexNet, LeNet, ResNet
@@ -150,16 +149,14 @@ def evojax_epochs(
     )
     whole = jax.tree.map(lambda _: None, params)
 
-    def epoch(masks: Any) -> Callable[[], object]:  # noqa: ANN401 (a PyTree)
+    def epoch(masks: Any, train: Callable[..., Any] = train) -> Callable[[], object]:  # noqa: ANN401
         network = Network(params, batch_stats, masks)
         return lambda: jax.block_until_ready(train(jax.random.key(2), network, data, 1)[0])
 
     contestants = dict(zip(EVOJAX, map(epoch, (whole, masks)), strict=True))
     if on_several_cores():
-        several = population_trainer(model, recipe, population_mesh(1, jax.device_count())).train
-        stack = stacked([Network(params, batch_stats, whole)])
-        keys = jax.random.split(jax.random.key(2), 1)
-        contestants[SPLIT] = lambda: jax.block_until_ready(several(keys, stack, data, 1)[0])
+        mesh = population_mesh(1, jax.device_count())
+        contestants[SPLIT] = epoch(whole, split_trainer(model, recipe, mesh).train)
     return contestants
 
 

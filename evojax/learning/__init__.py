@@ -5,7 +5,7 @@ from evojax.learning.masking import apply_masks, freeze_pruned
 from evojax.learning.memory import Memory, training_memory
 from evojax.learning.network import Layer, Model, Network, linen
 from evojax.learning.nnx_model import nnx
-from evojax.learning.population import population_mesh, population_trainer
+from evojax.learning.population import population_mesh, population_trainer, split_trainer
 from evojax.learning.recipe import Recipe
 from evojax.learning.training import Epoch, NonFiniteLoss, Trainer, trainer
 
@@ -26,6 +26,7 @@ __all__ = [
     "on_device",
     "population_mesh",
     "population_trainer",
+    "split_trainer",
     "trainer",
     "training_memory",
 ]
