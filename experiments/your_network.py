@@ -1,7 +1,6 @@
 """Bring your own network: it evolves on digits, gets smaller, and leaves as a file.
 
-python experiments/your_network.py            # Flax Linen, under a minute
-python experiments/your_network.py --nnx      # Flax NNX
+python experiments/your_network.py [--nnx]      # Flax Linen or NNX, under a minute
 """
 
 import sys
@@ -56,5 +55,6 @@ def main(flavour: str, out: Path, **changes) -> Path:
 
 
 if __name__ == "__main__":
-    flavour = {"": "linen", "--nnx": "nnx"}.get(" ".join(sys.argv[1:])) or sys.exit(__doc__)
+    flavour = {"": "linen", "--nnx": "nnx"}.get(" ".join(sys.argv[1:])) or print(__doc__)
+    flavour or sys.exit("--help" not in sys.argv)
     print(f"written: {main(flavour, Path('runs/your_network') / flavour)}")

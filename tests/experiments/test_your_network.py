@@ -1,5 +1,7 @@
 """A user's own network ends as a smaller, exported file: the script in NNX, README's in Linen."""
 
+import runpy
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -56,6 +58,14 @@ def test_it_evolves_and_leaves_as_a_smaller_file(way, tmp_path, monkeypatch):
 def test_the_script_has_the_readmes_network():
     network = BLOCK[BLOCK.index("class ") :].split("\n\n")[0]
     assert network in SCRIPT.read_text()
+
+
+@pytest.mark.parametrize(("flag", "status"), [("--help", 0), ("--torch", 1)])
+def test_its_flags_are_told(flag, status, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), flag])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert end.value.code == status and "your_network.py [--nnx]" in capsys.readouterr().out
 
 
 def test_it_fits_on_a_page():
