@@ -44,8 +44,10 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
         f"classes={dataset.classes}."
     )
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
-    batch = min(settings.recipe.batch_size, len(dataset.train.images))
-    if mesh is not None and batch % mesh.shape["data"]:
+    if mesh is None:
+        return
+    batch = min(settings.recipe.batch_size, int(np.sum(~held_out(settings, dataset))))
+    if batch % mesh.shape["data"]:
         raise ValueError(
             f"batches of {batch} images cannot be split evenly over {mesh.shape['data']} devices: "
             "expected a batch_size that is a multiple of them"

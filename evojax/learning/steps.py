@@ -154,6 +154,7 @@ def _right(
     """See `Steps.right`; images are padded to whole batches, with a label that no class has."""
     count = data.labels.shape[0]
     batch = min(batch_size, count)
+    batch += -batch % split.parts  # Few images make a batch that cannot be shared evenly.
     padding = -count % batch
     images = jnp.pad(data.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
     labels = jnp.pad(data.labels, (0, padding), constant_values=-1)

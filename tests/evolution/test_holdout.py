@@ -1,10 +1,14 @@
 """Training images that are held out to choose the fittest by."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from evojax.data import Dataset, Split
 from evojax.evolution import RunFolderError, classification, evolve
+from evojax.learning import Recipe
 from tests.evolution.test_generations import with_
 
 
@@ -29,3 +33,13 @@ def test_a_run_goes_on_with_the_images_held_out_that_were(dense, dataset, tmp_pa
     monkeypatch.setattr(classification, "held_out", others)
     with pytest.raises(RunFolderError, match="holdout_crc32: "):
         evolve(settings, dense, dataset, tmp_path)
+
+
+def test_what_is_left_to_train_on_is_split_evenly_over_devices(dense, dataset):
+    few = Split(*(array[:63] for array in dataset.train))
+    task = classification.classification(Dataset("few", 4, few, few))
+    mesh = AbstractMesh((1, 2), ("population", "data"))
+    settings = with_(recipe=Recipe(batch_size=62))
+    task.check(dataclasses.replace(settings, holdout=0.3), dense, mesh)  # 44 are left.
+    with pytest.raises(ValueError, match="batches of 47 images cannot be split evenly over 2 dev"):
+        task.check(dataclasses.replace(settings, holdout=0.25), dense, mesh)

@@ -127,6 +127,16 @@ def test_without_a_look_at_the_batch_it_is_the_same_training(parts):
     ]
 
 
+@pytest.mark.parametrize("count", [1, 5, 13])
+def test_every_image_is_evaluated_where_there_are_fewer_than_a_batch(count):
+    (model, network), data = plain(), population.images()
+    few = data._replace(images=data.images[:count], labels=data.labels[:count])
+    sure = network._replace(params=jax.tree.map(jnp.zeros_like, network.params))
+    few = few._replace(labels=jnp.zeros_like(few.labels))  # Of equal logits the first is said.
+    split = steps(model, Recipe(batch_size=16), Split(4))
+    assert of_shares(split.right, 4)(sure, few).tolist() == 4 * [count]
+
+
 def test_every_share_is_augmented_by_itself(monkeypatch):
     (model, network), data = plain(), population.images()
     recipe = dataclasses.replace(ONE_STEP, shift=2)
