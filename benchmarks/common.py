@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from evojax.deploy import timing
 from evojax.evolution.lineage import surroundings
@@ -107,7 +107,7 @@ def write(
         more: further entries.
     """
     headings, *rows = table
-    shown = Table(*headings, title=title)
+    shown = Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
     for row in rows:
         shown.add_row(*row)
     Console().print(shown)

@@ -44,6 +44,18 @@ def test_a_result_names_the_command_that_makes_it_again(methods, monkeypatch, tm
     assert content["command"] == "python benchmarks/scale.py --networks '1 G'"
 
 
+def test_a_wide_table_is_shown_whole(methods, monkeypatch, tmp_path, capsys):
+    @dataclass
+    class Options:
+        out: Path
+
+    monkeypatch.setenv("COLUMNS", "40")
+    names = ["125x, compacted, autotuned", *(f"synthesis, part {number}" for number in range(4))]
+    import_module("common").write("scale", [names, names], Options(tmp_path / "a.json"), {}, {})
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+
+
 @pytest.mark.parametrize(
     ("benchmark", "fields", "message"),
     [
