@@ -41,8 +41,8 @@ class Options:
         data_dir: where tensorflow-datasets keeps prepared data.
         devices: over how many devices a generation's networks are spread; by default one, or all
             of all processes where there are several.
-        data_parallel: over how many devices more the batches of each network are split, on a CPU
-            over so many cores; batch normalisation and augmentation see a device's share.
+        data_parallel: over how many devices the batches of each network are split, so many times
+            `devices` in all, on a CPU cores; batch normalisation and augmentation see a share.
         hosts: how several processes, on one host or many, find each other.
         settings: everything that decides the lineage.
     """
