@@ -1,6 +1,6 @@
 """How much smaller and faster is an evolved network once its dead channels are cut out?
 
-    python benchmarks/inference.py --run results_of/mnist_lenet --generations 8 12 18
+    python benchmarks/inference.py --run results/networks/mnist_lenet --generations 12
     python benchmarks/inference.py --untrained AlexNet --macs 2 4 8
 
 For the ancestor (dense), and for each generation as it is saved (masked: the same arrays with

@@ -68,7 +68,8 @@ def benchmark(path: Path) -> str:
         content = json.loads(path.read_text(encoding="utf-8"))
         headings, *rows = content["table"]
         environment = content["environment"]
-        versions = f"jax {environment['jax']}, {environment['device']}, {environment['cpus']} cores"
+        cores = "1 core" if environment["cpus"] == 1 else f"{environment['cpus']} cores"
+        versions = f"jax {environment['jax']}, {environment['device']}, {cores}"
         if environment.get("processor"):
             versions += f", {environment['processor']}"
         lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]

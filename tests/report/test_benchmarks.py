@@ -33,6 +33,12 @@ def test_the_table_is_the_benchmarks_own(page):
     assert readme.main([str(page), "--check"]) == 0
 
 
+def test_one_core_is_no_cores(tmp_path):
+    one = CONTENT | {"environment": CONTENT["environment"] | {"cpus": 1}}
+    (tmp_path / "one.json").write_text(json.dumps(one))
+    assert "(jax 0.10.2, cpu, 1 core)" in readme.benchmark(tmp_path / "one.json")
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", json.dumps(CONTENT | {"table": None})])
 def test_a_missing_or_foreign_file_is_named(page, content, capsys):
     if content is not None:
