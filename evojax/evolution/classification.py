@@ -20,6 +20,7 @@ from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
 from evojax.learning.memory import available, check_room, training_memory
 from evojax.learning.population import population_trainer, split_trainer
+from evojax.learning.split import Split
 
 
 def classification(dataset: Dataset) -> Task:
@@ -44,14 +45,9 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
         f"classes={dataset.classes}."
     )
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
-    if mesh is None:
-        return
-    batch = min(settings.recipe.batch_size, int(np.sum(~held_out(settings, dataset))))
-    if batch % mesh.shape["data"]:
-        raise ValueError(
-            f"batches of {batch} images cannot be split evenly over {mesh.shape['data']} devices: "
-            "expected a batch_size that is a multiple of them"
-        )
+    if mesh is not None:
+        train = int(np.sum(~held_out(settings, dataset)))
+        Split(mesh.shape["data"]).size(settings.recipe.batch_size, train)
 
 
 def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:

@@ -24,11 +24,25 @@ class Split(NamedTuple):
     parts: int = 1
     axis: str = "data"
 
+    def size(self, wanted: int, there: int) -> int:
+        """Of how many entries a batch is: as many as wanted, or of fewer all that split evenly.
+
+        Raises:
+            ValueError: if they do not split evenly, or there are fewer than devices.
+        """
+        size = min(wanted, there - there % self.parts)
+        self._each(size or there)
+        return size
+
     def share(self, batch: jax.Array) -> jax.Array:
-        """This device's entries of a batch, whose number the parts must divide."""
+        """This device's entries of a batch.
+
+        Raises:
+            ValueError: if they do not split evenly.
+        """
         if self.parts == 1:
             return batch
-        size = batch.shape[0] // self.parts
+        size = self._each(batch.shape[0])
         return jax.lax.dynamic_slice_in_dim(batch, jax.lax.axis_index(self.axis) * size, size)
 
     def key(self, key: jax.Array) -> jax.Array:
@@ -56,3 +70,12 @@ class Split(NamedTuple):
     def total(self, count: jax.Array) -> jax.Array:
         """The sum of all devices' counts."""
         return count if self.parts == 1 else jax.lax.psum(count, self.axis)
+
+    def _each(self, size: int) -> int:
+        """Of how many entries the share of each device is."""
+        if size % self.parts:
+            raise ValueError(
+                f"batches of {size} images cannot be split evenly over {self.parts} devices: "
+                "expected a batch_size that is a multiple of them"
+            )
+        return size // self.parts

@@ -88,7 +88,7 @@ def steps(model: Model, recipe: Recipe, split: Split = WHOLE) -> Steps:
         begin=partial(begin, tx),
         epoch=partial(_epoch, tx, loss_of, recipe, split),
         right=partial(_right, forward, recipe.batch_size, split),
-        sample=partial(_sample, recipe.batch_size),
+        sample=partial(_sample, recipe.batch_size, split),
         loss=partial(_sampled_loss, loss_of, split),
     )
 
@@ -122,7 +122,7 @@ def _epoch(
     """See `Steps.epoch`; what makes no whole batch is left out, other images in each epoch."""
     key, done, epochs = moment
     count = data.labels.shape[0]
-    batch = min(recipe.batch_size, count)
+    batch = split.size(recipe.batch_size, count)
     number = count // batch
     order_key, augment_key = jax.random.split(jax.random.fold_in(key, done))
     order = jax.random.permutation(order_key, count)[: number * batch].reshape(number, batch)
@@ -169,10 +169,10 @@ def _right(
     return split.total(jnp.sum(jax.lax.map(right_of, chunks)))
 
 
-def _sample(batch_size: int, key: jax.Array, data: Images) -> jax.Array:
+def _sample(batch_size: int, split: Split, key: jax.Array, data: Images) -> jax.Array:
     """See `Steps.sample`."""
     count = min(LOSS_SAMPLE, data.labels.shape[0])
-    batch = min(batch_size, count)
+    batch = split.size(batch_size, count)
     order = jax.random.permutation(key, data.labels.shape[0])
     return order[: count // batch * batch].reshape(-1, batch)
 

@@ -127,14 +127,39 @@ def test_without_a_look_at_the_batch_it_is_the_same_training(parts):
     ]
 
 
-@pytest.mark.parametrize("count", [1, 5, 13])
-def test_every_image_is_evaluated_where_there_are_fewer_than_a_batch(count):
+@pytest.mark.parametrize("batch_size", [16, 15, 400])  # Of 75 images the last two leave some over.
+def test_no_image_is_left_out_of_an_evaluation(batch_size):
     (model, network), data = plain(), population.images()
-    few = data._replace(images=data.images[:count], labels=data.labels[:count])
-    sure = network._replace(params=jax.tree.map(jnp.zeros_like, network.params))
-    few = few._replace(labels=jnp.zeros_like(few.labels))  # Of equal logits the first is said.
-    split = steps(model, Recipe(batch_size=16), Split(4))
-    assert of_shares(split.right, 4)(sure, few).tolist() == 4 * [count]
+    data = data._replace(images=data.images[:75], labels=jnp.zeros(75, jnp.int32))
+    sure = jax.tree.map(jnp.zeros_like, network)  # Of the first class.
+    pure = steps(model, Recipe(batch_size=batch_size), Split(2))
+    assert of_shares(pure.right, 2)(sure, data).tolist() == [75, 75]
+
+
+def test_batches_that_do_not_split_evenly_are_refused():
+    (model, network), data = plain(), population.images()
+    pure = steps(model, Recipe(batch_size=15), Split(2))
+    for function, *given in (
+        (pure.epoch, pure.begin(*network), network.masks, data, Moment(KEY, 0, 1)),
+        (pure.loss, jnp.arange(30).reshape(2, 15), network, data),
+        (lambda data: pure.sample(KEY, data), data),
+    ):
+        with pytest.raises(ValueError, match="batches of 15 images cannot be split evenly over 2"):
+            of_shares(function, 2)(*given)
+    with pytest.raises(ValueError, match="batches of 3 images cannot be split evenly over 4"):
+        Split(4).size(16, 3)
+
+
+def test_fewer_images_than_a_batch_has_are_split_as_far_as_they_go():
+    """An odd number: one of them is left out, another one in each epoch."""
+    (model, network), data = plain(), population.images()
+    few = data._replace(images=data.images[:75], labels=data.labels[:75])
+    pure = steps(model, Recipe(batch_size=80), Split(2))
+    assert pure.sample(KEY, few).shape == (1, 74)
+    state, moment = pure.begin(*network), Moment(KEY, jnp.int32(0), jnp.int32(1))
+    _, loss, _ = of_shares(pure.epoch, 2)(state, network.masks, few, moment)
+    assert np.isfinite(loss).all()
+    assert Split().size(80, 75) == 75
 
 
 def test_every_share_is_augmented_by_itself(monkeypatch):
