@@ -79,7 +79,8 @@ def evolve(
         mesh: of devices over which a generation's networks are spread, as many at once as fit
             (`evojax.learning.population_mesh`); by default they train one after another on one
             device. Which, changes no bit of the lineage of float32 networks, unless batches are
-            split as well. Where devices of other processes are among them, all processes call this
+            split as well: over how many, the record tells, also where a run went on with another
+            number. Where devices of other processes are among them, all processes call this
             alike; process 0 reads and writes the folder, and it alone is watched.
 
     Returns:
@@ -119,10 +120,10 @@ def evolve(
             if world is None:
                 world = make_world(settings, model, task, watch, mesh)
             if lineage is None:
-                lineage = new_lineage(experiment, command, settings, config, about)
+                lineage = new_lineage(experiment, command, settings, config, about, mesh)
             elif status_of(settings, lineage) is None:
                 watch(RunContinued(len(lineage["generations"]), str(out)))
-                note_surroundings(lineage)
+                note_surroundings(lineage, mesh)
                 if lineage["config"] != config:  # The new command gives all of it, the old a part.
                     lineage["command"] = command
             lineage |= {

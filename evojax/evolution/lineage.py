@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from evojax.evolution.record import SCHEMA, load
 from evojax.evolution.settings import Settings
@@ -50,15 +51,16 @@ def new_lineage(
     settings: Settings,
     config: dict[str, Any],
     dataset: dict[str, Any],
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
-    """The record of a run before its first generation."""
+    """The record of a run before its first generation; a mesh as of `surroundings`."""
     return {
         "schema": SCHEMA,
         "experiment": experiment,
         "command": command,
         "config": config,
         "seed": settings.seed,
-        "environment": surroundings(),
+        "environment": surroundings(mesh),
         "dataset": dataset,
         "status": "running",
         "generations": [],
@@ -72,9 +74,15 @@ def configuration(settings: Settings, experiment: str, data: str) -> dict[str, A
     return json.loads(json.dumps(config))
 
 
-def surroundings() -> dict[str, Any]:
-    """Versions and devices that a result depends on."""
+def surroundings(mesh: Mesh | None = None) -> dict[str, Any]:
+    """Versions and devices that a result depends on.
+
+    Args:
+        mesh: of the devices that are worked on. Over how many of them batches are split is told
+            where it is several, for each then sees a share; how members are spread changes nothing.
+    """
     device = jax.devices()[0]
+    parts = 1 if mesh is None else mesh.shape["data"]
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "python": platform.python_version(),
@@ -83,6 +91,7 @@ def surroundings() -> dict[str, Any]:
         "device": device.device_kind,
         "device_count": jax.device_count(),
         **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
+        **({"data_parallel": parts} if parts > 1 else {}),
         "cpus": usable_cores(),
         "processor": _processor(),
         "git": _commit(),
@@ -106,9 +115,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def note_surroundings(lineage: dict[str, Any]) -> None:
-    """Notes under "continued" where a run goes on, if elsewhere than it ran last."""
-    continued, now = lineage.get("continued", []), surroundings()
+def note_surroundings(lineage: dict[str, Any], mesh: Mesh | None = None) -> None:
+    """Notes under "continued" where a run goes on, if elsewhere or otherwise than it ran last."""
+    continued, now = lineage.get("continued", []), surroundings(mesh)
     last = continued[-1] if continued else lineage
     if last.get("environment") != now:
         first = len(lineage["generations"]) + 1

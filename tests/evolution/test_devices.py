@@ -102,6 +102,12 @@ whole, split = (
     for name, mesh in (("whole", None), ("split", population_mesh(1, 2)))
 )
 assert [record["crc32"] for record in whole] != [record["crc32"] for record in split]
+told = read_lineage(out.with_name("split"))
+assert told["environment"]["data_parallel"] == 2
+more = evolve(test_generations.with_(generations=3), linen(Tiny()), data, out.with_name("split"))
+[later] = more["continued"]
+assert later["generation"] == 3
+assert told["environment"] == later["environment"] | {"data_parallel": 2}
 losses = ([record["loss"] for record in records] for records in (whole, split))
 np.testing.assert_allclose(*losses, rtol=1e-2)
 try:

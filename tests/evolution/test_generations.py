@@ -227,7 +227,7 @@ def test_a_copy_of_an_ancestor_evolves_in_its_own_way(dense, dataset, tmp_path, 
 
 def test_where_a_run_went_on_is_noted(dense, dataset, tmp_path, monkeypatch):
     def evolved(number, place):
-        monkeypatch.setattr(lineage, "surroundings", lambda: {"device": place})
+        monkeypatch.setattr(lineage, "surroundings", lambda mesh: {"device": place})
         return evolve(with_(generations=number), dense, dataset, tmp_path)
 
     assert "continued" not in evolved(1, "here")
