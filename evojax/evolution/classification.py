@@ -19,8 +19,7 @@ from evojax.evolution.task import Task, Together, Trial, check_outputs
 from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
 from evojax.learning.memory import available, check_room, training_memory
-from evojax.learning.population import population_trainer, split_trainer
-from evojax.learning.split import Split
+from evojax.learning.population import population_trainer, split_of, split_trainer
 
 
 def classification(dataset: Dataset) -> Task:
@@ -47,7 +46,7 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
     if mesh is not None:
         train = int(np.sum(~held_out(settings, dataset)))
-        Split(mesh.shape["data"]).size(settings.recipe.batch_size, train)
+        split_of(mesh).size(settings.recipe.batch_size, train)
 
 
 def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:

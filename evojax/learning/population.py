@@ -84,6 +84,20 @@ def population_mesh(population: int, data: int = 1) -> Mesh:
     return Mesh(devices, ("population", "data"))
 
 
+def split_of(mesh: Mesh) -> Split:
+    """How batches are split over a mesh of devices.
+
+    Raises:
+        ValueError: if it has other axes than that of `population_mesh`.
+    """
+    if not {"population", "data"} <= set(mesh.axis_names):
+        raise ValueError(
+            f"a mesh of devices has the axes {', '.join(map(str, mesh.axis_names))}: expected "
+            "population and data, as population_mesh makes it"
+        )
+    return Split(mesh.shape["data"])
+
+
 def population_trainer(
     model: Model,
     recipe: Recipe,
@@ -104,6 +118,10 @@ def population_trainer(
             the bits of `trainer`, on however many devices (batches that are split aside); or
             ``"vmap"``, every operation for all of them at once.
         donate: whether training takes the memory of the networks that it is given (`trainer`).
+
+    Raises:
+        ValueError: if the mesh has other axes. From training and loss, if the batches of the recipe
+            do not split evenly, or there are fewer images than devices that they are split over.
     """
     mesh = population_mesh(1) if mesh is None else mesh
     pure = population_steps(model, recipe, mesh, together)
@@ -163,6 +181,9 @@ def split_trainer(model: Model, recipe: Recipe, mesh: Mesh, donate: bool = False
         recipe: how it is trained.
         mesh: of devices (`population_mesh`), of which it takes the first along ``population``.
         donate: see `trainer`.
+
+    Raises:
+        ValueError: as `population_trainer`.
     """
     row = Mesh(mesh.devices[:1], mesh.axis_names)
     one = population_trainer(model, recipe, row, donate=True)
@@ -203,7 +224,7 @@ def population_steps(
     model: Model, recipe: Recipe, mesh: Mesh, together: Way = "map"
 ) -> PopulationSteps:
     """The functions that train a population; arguments as of `population_trainer`."""
-    pure = steps(model, recipe, Split(mesh.shape["data"]))
+    pure = steps(model, recipe, split_of(mesh))
     for_all = partial(_for_all, mesh, together)
 
     def one_epoch(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from evojax.learning import Network, NonFiniteLoss, Recipe, linen, on_device, trainer
-from evojax.learning.population import fetched, population_mesh, population_trainer
+from evojax.learning.population import fetched, population_mesh, population_trainer, split_trainer
 from evojax.models import layers
 
 pytestmark = pytest.mark.usefixtures("full_compilation")
@@ -131,6 +131,13 @@ def test_what_is_given_stays_whole():
 def test_devices_that_are_not_there_are_refused(sizes):
     with pytest.raises(ValueError, match=f"a mesh of {sizes[0]} x {sizes[1]} devices was asked"):
         population_mesh(*sizes)
+
+
+def test_a_mesh_of_other_axes_is_refused():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",))
+    for made in (population_trainer, split_trainer):
+        with pytest.raises(ValueError, match="has the axes batch: expected population and data"):
+            made(MODEL, RECIPE, mesh)
 
 
 ON_DEVICES = """
