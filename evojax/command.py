@@ -197,7 +197,7 @@ def _mesh(devices: int | None, data_parallel: int, hosts: Hosts) -> Mesh | None:
     """The devices that are asked for; none where one network trains after another."""
     if not hosts.several:
         alone = devices in (None, 1) and data_parallel == 1
-        return None if alone else population_mesh(devices or 1, data_parallel)
+        return None if alone else population_mesh(1 if devices is None else devices, data_parallel)
     if data_parallel != 1:
         raise ValueError(
             f"data_parallel must be 1 with several processes; got {data_parallel}: a network's "

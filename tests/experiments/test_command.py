@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -279,8 +280,13 @@ def test_batches_are_split_over_cores(shell, command, tmp_path, quarters):
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert read_lineage(tmp_path / "split")["environment"]["device_count"] == 2
-    for number, message in (("64", "a mesh of 1 x 64 devices was asked"), ("0", "of 1 x 0")):
-        status, _, err = command("--data-parallel", number)
+    assert jax.device_count() == 1  # And none is added from here on, whatever test came first.
+    for flag, number, message in (
+        ("--data-parallel", "64", "a mesh of 1 x 64 devices was asked"),
+        ("--data-parallel", "0", "of 1 x 0"),
+        ("--devices", "0", "of 0 x 1"),
+    ):
+        status, _, err = command(flag, number)
         assert status == 2 and message in err
     with pytest.raises(ValueError, match="data_parallel must be 1 with several processes; got 2"):
         command_module._mesh(None, 2, ALONE._replace(several=True))
