@@ -62,7 +62,9 @@ def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | Non
     memory = check_room(memory._replace(images=every))
     if mesh is None:
         return memory
-    memory = memory._replace(activations=memory.activations // mesh.shape["data"])
+    if (parts := mesh.shape["data"]) > 1:  # The exchange is of one array, beside the gradients.
+        activations = memory.activations // parts
+        memory = memory._replace(gradients=2 * memory.gradients, activations=activations)
     return memory.fitting(available(), math.ceil(settings.offspring / mesh.shape["population"]))
 
 

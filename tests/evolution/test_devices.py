@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import AbstractMesh
 
 from evojax.evolution import EpochFinished, RunStarted, classification, evolve, read_lineage
 from evojax.learning import population_mesh, population_trainer
@@ -14,6 +15,11 @@ from tests.evolution.test_population import SETTINGS, untimed
 
 ROOT = Path(__file__).parents[2]
 WITH_HOLDOUT = dataclasses.replace(SETTINGS, generations=2, offspring=4, holdout=0.25)
+
+
+def mesh_of(*sizes):
+    """A mesh of devices that are not there."""
+    return AbstractMesh(sizes, ("population", "data"))
 
 
 def test_one_program_makes_the_lineage_of_one_network_after_another(normalised, dataset, tmp_path):
@@ -39,6 +45,14 @@ def test_only_as_many_at_once_as_fit(all_mate, tiny, dataset, tmp_path, monkeypa
     )
     assert [e.memory.members for e in events if isinstance(e, RunStarted)] == [2]
     assert untimed(limited) == untimed(read_lineage(all_mate))
+
+
+def test_split_batches_take_less_and_their_exchange_more(tiny, dataset):
+    task = classification.classification(dataset)
+    whole, split = (task.memory(SETTINGS, tiny, mesh_of(1, data)) for data in (1, 2))
+    assert split.activations == whole.activations // 2
+    assert split.gradients == 2 * whole.gradients  # They are copied to one array.
+    assert split.state == whole.state
 
 
 def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypatch):
