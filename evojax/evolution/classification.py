@@ -16,6 +16,7 @@ from evojax.data import Dataset
 from evojax.data.dataset import stratified
 from evojax.evolution.settings import Settings
 from evojax.evolution.task import Task, Together, Trial, check_outputs
+from evojax.hosts import hosts_of
 from evojax.learning import Images, Memory, Model, on_device, trainer
 from evojax.learning.images import augment
 from evojax.learning.memory import available, check_room, training_memory
@@ -45,6 +46,11 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
     )
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
     if mesh is not None:
+        if hosts_of(mesh).several and mesh.shape["data"] > 1:
+            raise ValueError(
+                f"a mesh of several processes splits batches over {mesh.shape['data']} devices: "
+                "expected one, for a network that trains alone has devices of one process only"
+            )
         train = int(np.sum(~held_out(settings, dataset)))
         split_of(mesh).size(settings.recipe.batch_size, train)
 

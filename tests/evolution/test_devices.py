@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from jax.sharding import AbstractMesh
 
 from evojax.evolution import EpochFinished, RunStarted, classification, evolve, read_lineage
+from evojax.hosts import ALONE
 from evojax.learning import population_mesh, population_trainer
 from tests.evolution.test_population import SETTINGS, untimed
 
@@ -53,6 +55,14 @@ def test_split_batches_take_less_and_their_exchange_more(tiny, dataset):
     assert split.activations == whole.activations // 2
     assert split.gradients == 2 * whole.gradients  # They are copied to one array.
     assert split.state == whole.state
+
+
+def test_only_one_process_splits_batches(tiny, dataset, monkeypatch):
+    monkeypatch.setattr(classification, "hosts_of", lambda mesh: ALONE._replace(several=True))
+    check = classification.classification(dataset).check
+    check(SETTINGS, tiny, mesh_of(2, 1))
+    with pytest.raises(ValueError, match="several processes splits batches over 2 devices"):
+        check(SETTINGS, tiny, mesh_of(2, 2))
 
 
 def test_a_member_that_breaks_down_is_left_out(tiny, dataset, tmp_path, monkeypatch):
