@@ -82,7 +82,7 @@ def surroundings(mesh: Mesh | None = None) -> dict[str, Any]:
             where it is several, for each then sees a share; how members are spread changes nothing.
     """
     device = jax.devices()[0]
-    parts = 1 if mesh is None else mesh.shape["data"]
+    parts = 1 if mesh is None else mesh.shape.get("data", 1)
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "python": platform.python_version(),

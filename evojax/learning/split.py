@@ -76,6 +76,6 @@ class Split(NamedTuple):
         if size % self.parts:
             raise ValueError(
                 f"batches of {size} images cannot be split evenly over {self.parts} devices: "
-                "expected a batch_size that is a multiple of them"
+                "expected a batch_size that is a multiple of them, and at least as many images"
             )
         return size // self.parts
