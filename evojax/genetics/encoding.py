@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from evojax.genetics.clusters import Clusters, nested
-from evojax.genetics.reduction import largest
+from evojax.genetics.reduction import largest, summed
 from evojax.genetics.trees import PyTree
 
 Levels = tuple[tuple[int, ...], ...]
@@ -125,7 +125,7 @@ def cluster_driven(
         strong = (jnp.abs(strength) >= truncation * z) & (strength > -jnp.inf)
         sums, units = [], []
         for axes in levels:
-            each = jnp.sum(jnp.where(strong, strength, 0.0), axes, keepdims=True)
+            each = summed(jnp.where(strong, strength, 0.0), axes)
             units.append(largest(jnp.abs(each)) if axes else z)  # A synapse is its own cluster.
             sums.append(jnp.where(jnp.any(mask, axes, keepdims=True), each, -jnp.inf))
         return Strengths(tuple(sums), strength, tuple(units), z)

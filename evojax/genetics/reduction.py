@@ -8,10 +8,15 @@ that they take as plain `jnp.sum` and `jnp.max`.
 
 from __future__ import annotations
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 
 ROW = 32
+LARGE = 2**17
+"""Entries."""
 UNIT = 2.0**-24
 """Resolution of the fixed-point sums: a row of ones stays below 2^31."""
 
@@ -32,6 +37,25 @@ def total(*probabilities: jax.Array) -> jax.Array:
         for some in probabilities
     ]
     return _sum_of(sums, jnp.float32) * jnp.float32(UNIT)
+
+
+def summed(values: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Sum of finite numbers along the first axes of an array, which stay with a length of 1.
+
+    XLA's CPU backend walks through a large array's first axes in strides. As the product of a row
+    of ones and a matrix it takes a quarter of the time.
+    """
+    plain = functools.partial(jnp.sum, axis=axes, keepdims=True)
+    if values.size < LARGE or axes != tuple(range(len(axes))):
+        return plain(values)
+
+    def product(values: jax.Array) -> jax.Array:
+        matrix = values.reshape(math.prod(values.shape[: len(axes)]), -1)
+        ones = jnp.ones((1, len(matrix)), values.dtype)
+        sums = jnp.dot(ones, matrix, precision=jax.lax.Precision.HIGHEST)
+        return sums.reshape(*[1] * len(axes), *values.shape[len(axes) :])
+
+    return jax.lax.platform_dependent(values, cpu=product, default=plain)
 
 
 def _sum_of(sums: list[jax.Array], dtype: jnp.dtype) -> jax.Array:

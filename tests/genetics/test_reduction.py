@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evojax.genetics.reduction import count, largest, total
+from evojax.genetics.reduction import LARGE, count, largest, summed, total
 
 SHAPES = [(1,), (31,), (32,), (33,), (3, 3, 5, 7), (64, 1024)]
 
@@ -44,3 +44,15 @@ def test_they_vmap():
     values = jnp.array(uniform((4, 3, 33)))
     np.testing.assert_array_equal(jax.vmap(largest)(values), values.max((1, 2)))
     np.testing.assert_array_equal(jax.vmap(count)(values < 0.5), (values < 0.5).sum((1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(5, 5, 3, 7), (3, 3, 128, 128)])
+@pytest.mark.parametrize("axes", [(0, 1), (0, 1, 2), (), (0, 1, 3), (2,)])
+def test_sums_of_clusters(shape, axes):
+    """Of small arrays and of large ones, along first axes and along others."""
+    values = uniform((2, *shape)) - 0.5
+    assert (values[0].size >= LARGE) == (shape[0] == 3)
+    found = jax.jit(jax.vmap(lambda each: summed(each, axes)))(jnp.array(values))
+    wanted = values.astype(np.float64).sum(tuple(axis + 1 for axis in axes), keepdims=True)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    assert found.dtype == jnp.float32
