@@ -41,8 +41,8 @@ class Options:
         data_dir: where tensorflow-datasets keeps prepared data.
         devices: over how many devices a generation's networks are spread; by default one, or all
             of all processes where there are several.
-        data_parallel: over how many devices the batches of each network are split, so many times
-            `devices` in all, on a CPU cores; batch normalisation and augmentation see a share.
+        data_parallel: over how many devices (on a CPU: cores) the batches of each network are
+            split, so many times `devices` in all; each has batch statistics of its own.
         hosts: how several processes, on one host or many, find each other.
         settings: everything that decides the lineage.
     """

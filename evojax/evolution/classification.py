@@ -46,13 +46,13 @@ def _check(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None
     )
     check_outputs(model, dataset.train.images.shape[1:], (1, dataset.classes), why)
     if mesh is not None:
-        if hosts_of(mesh).several and mesh.shape["data"] > 1:
+        split = split_of(mesh)
+        if split.parts > 1 and hosts_of(mesh).several:
             raise ValueError(
-                f"a mesh of several processes splits batches over {mesh.shape['data']} devices: "
-                "expected one, for a network that trains alone has devices of one process only"
+                f"a mesh of several processes splits batches over {split.parts} devices: expected "
+                "one, for a network that trains alone has devices of one process only"
             )
-        train = int(np.sum(~held_out(settings, dataset)))
-        split_of(mesh).size(settings.recipe.batch_size, train)
+        split.size(settings.recipe.batch_size, int(np.sum(~held_out(settings, dataset))))
 
 
 def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | None = None) -> Memory:
@@ -65,12 +65,14 @@ def _memory(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | Non
     memory = training_memory(model, settings.recipe, shape, count)
     # Test images lie on the device as well.
     every = memory.images * (count + len(dataset.test.images)) // count
-    memory = check_room(memory._replace(images=every))
-    if mesh is None:
-        return memory
-    if (parts := mesh.shape["data"]) > 1:  # The exchange is of one array, beside the gradients.
+    memory = memory._replace(images=every)
+    parts = 1 if mesh is None else split_of(mesh).parts
+    if parts > 1:  # The exchange is of one array, beside the gradients.
         activations = memory.activations // parts
         memory = memory._replace(gradients=2 * memory.gradients, activations=activations)
+    memory = check_room(memory)
+    if mesh is None:
+        return memory
     return memory.fitting(available(), math.ceil(settings.offspring / mesh.shape["population"]))
 
 
@@ -111,7 +113,7 @@ def _prepare(dataset: Dataset, settings: Settings, model: Model, mesh: Mesh | No
     # Fails here, before any work, if the recipe's augmentation does not fit the images.
     sample = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     jax.eval_shape(lambda x: augment(jax.random.key(0), x, train, settings.recipe), sample)
-    if mesh is None or mesh.shape["data"] == 1:
+    if mesh is None or split_of(mesh).parts == 1:
         made = trainer(model, settings.recipe, donate=True)
     else:
         made = split_trainer(model, settings.recipe, mesh, donate=True)

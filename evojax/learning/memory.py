@@ -160,11 +160,15 @@ def check_generation(model: Model, shape: Shape, networks: int) -> None:
 
 
 def available() -> int | None:
-    """Memory of the default device in bytes, ``None`` where that cannot be told."""
+    """Memory of the default device in bytes, ``None`` where that cannot be told.
+
+    A CPU's devices share the host's.
+    """
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None and device.platform == "cpu" and hasattr(os, "sysconf"):
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = host // jax.local_device_count()
     return limit
 
 

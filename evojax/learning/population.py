@@ -17,12 +17,13 @@ from evojax.genetics.trees import stacked, taken
 from evojax.learning.images import Images
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe
-from evojax.learning.split import Split
+from evojax.learning.split import DATA, Split
 from evojax.learning.steps import Moment, State, steps
 from evojax.learning.training import Epoch, PopulationEpoch, Trainer, broke_down, in_epochs
 
 PyTree = Any
 Way = Literal["map", "vmap"]
+AXES = ("population", DATA)
 MEMBERS = PartitionSpec("population")
 SAME = PartitionSpec()
 
@@ -81,7 +82,7 @@ def population_mesh(population: int, data: int = 1) -> Mesh:
             "expected at least 1 in each direction, and no more than there are"
         )
     devices = np.asarray(jax.devices()[: population * data]).reshape(population, data)
-    return Mesh(devices, ("population", "data"))
+    return Mesh(devices, AXES)
 
 
 def split_of(mesh: Mesh) -> Split:
@@ -90,12 +91,12 @@ def split_of(mesh: Mesh) -> Split:
     Raises:
         ValueError: if it has other axes than that of `population_mesh`.
     """
-    if not {"population", "data"} <= set(mesh.axis_names):
+    if mesh.axis_names != AXES:
         raise ValueError(
             f"a mesh of devices has the axes {', '.join(map(str, mesh.axis_names))}: expected "
             "population and data, as population_mesh makes it"
         )
-    return Split(mesh.shape["data"])
+    return Split(mesh.shape[DATA])
 
 
 def population_trainer(
@@ -271,9 +272,9 @@ def _for_all(
 
     def everywhere(*args: PyTree) -> PyTree:
         specs = (*[MEMBERS] * (len(args) - shared), *[SAME] * shared)
-        return jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)(
-            *args
-        )
+        # If it checked, JAX would exchange each gradient by itself, and not all of them at once.
+        mapped = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)
+        return mapped(*args)
 
     return everywhere
 

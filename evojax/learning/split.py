@@ -6,8 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 PyTree = Any
+
+
+DATA = "data"
+"""The axis of a mesh along which batches are split."""
 
 
 class Split(NamedTuple):
@@ -18,11 +23,9 @@ class Split(NamedTuple):
 
     Attributes:
         parts: over how many devices.
-        axis: of the mesh, along which they lie.
     """
 
     parts: int = 1
-    axis: str = "data"
 
     def size(self, wanted: int, there: int) -> int:
         """Of how many entries a batch is: as many as wanted, or of fewer all that split evenly.
@@ -31,7 +34,7 @@ class Split(NamedTuple):
             ValueError: if they do not split evenly, or there are fewer than devices.
         """
         size = min(wanted, there - there % self.parts)
-        self._each(size or there)
+        self._each(size or there)  # Of 0 nobody could learn, though they split evenly.
         return size
 
     def share(self, batch: jax.Array) -> jax.Array:
@@ -43,14 +46,14 @@ class Split(NamedTuple):
         if self.parts == 1:
             return batch
         size = self._each(batch.shape[0])
-        return jax.lax.dynamic_slice_in_dim(batch, jax.lax.axis_index(self.axis) * size, size)
+        return jax.lax.dynamic_slice_in_dim(batch, jax.lax.axis_index(DATA) * size, size)
 
     def key(self, key: jax.Array) -> jax.Array:
         """This device's own key."""
-        return key if self.parts == 1 else jax.random.fold_in(key, jax.lax.axis_index(self.axis))
+        return key if self.parts == 1 else jax.random.fold_in(key, jax.lax.axis_index(DATA))
 
     def mean(self, tree: PyTree) -> PyTree:
-        """The mean of all devices' trees; whole numbers, alike on all of them, stay.
+        """The mean of all devices' trees, but for whole numbers, which stay each device's own.
 
         It is one exchange of one array. Devices that exchange several at a time can wait for each
         other in different ones, and on CPUs, which have no thread to spare, do.
@@ -58,18 +61,18 @@ class Split(NamedTuple):
         if self.parts == 1:
             return tree
         leaves, structure = jax.tree.flatten(tree)
-        floats = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        flat = jnp.concatenate([leaves[i].astype(jnp.float32).reshape(-1) for i in floats])
-        flat, start = jax.lax.pmean(flat, self.axis), 0
-        for i in floats:
-            leaf, end = leaves[i], start + leaves[i].size
-            leaves[i] = flat[start:end].reshape(leaf.shape).astype(leaf.dtype)
-            start = end
-        return jax.tree.unflatten(structure, leaves)
+        inexact = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+        with jax.numpy_dtype_promotion("standard"):
+            flat, each = ravel_pytree(
+                [leaf for leaf, own in zip(leaves, inexact, strict=True) if own]
+            )
+            means = iter(each(jax.lax.pmean(flat, DATA)))
+        joined = [next(means) if own else leaf for leaf, own in zip(leaves, inexact, strict=True)]
+        return jax.tree.unflatten(structure, joined)
 
     def total(self, count: jax.Array) -> jax.Array:
         """The sum of all devices' counts."""
-        return count if self.parts == 1 else jax.lax.psum(count, self.axis)
+        return count if self.parts == 1 else jax.lax.psum(count, DATA)
 
     def _each(self, size: int) -> int:
         """Of how many entries the share of each device is."""
@@ -79,3 +82,7 @@ class Split(NamedTuple):
                 "expected a batch_size that is a multiple of them, and at least as many images"
             )
         return size // self.parts
+
+
+WHOLE = Split()
+"""Every batch on one device."""

@@ -14,12 +14,11 @@ from evojax.learning.images import Images, augment, normalise
 from evojax.learning.masking import apply_masks, density, freeze_pruned
 from evojax.learning.network import Model, Network
 from evojax.learning.recipe import Recipe, compute_dtype, optimizer
-from evojax.learning.split import Split
+from evojax.learning.split import WHOLE, Split
 from evojax.learning.structure import Forward
 
 PyTree = Any
 LOSS_SAMPLE = 1024
-WHOLE = Split()
 
 LossOf = Callable[..., tuple[jax.Array, tuple[PyTree, jax.Array]]]
 """``(params, batch_stats, *batch) -> (loss, (batch_stats, shown))``."""
@@ -101,11 +100,11 @@ def _batch_loss(
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-    """A batch's mean loss; the running statistics after it, and what share is classified right."""
+    """A batch's mean loss; the running statistics after it, and how many it classifies right."""
     logits, batch_stats = forward(params, batch_stats, images, True)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     loss = optax.softmax_cross_entropy(logits, targets).mean()
-    right = jnp.mean(jnp.argmax(logits, -1) == labels)
+    right = jnp.sum(jnp.argmax(logits, -1) == labels)
     return loss, (batch_stats, right)
 
 
@@ -141,7 +140,8 @@ def _epoch(
         return state, (loss, right)
 
     state, (losses, rights) = jax.lax.scan(step, state, (jnp.arange(number), order))
-    return state, mean_loss(losses, state), jnp.mean(rights)
+    right = split.total(jnp.sum(rights))
+    return state, mean_loss(losses, state), right / (number * batch)
 
 
 def _right(

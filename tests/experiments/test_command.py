@@ -280,7 +280,7 @@ def test_batches_are_split_over_cores(shell, command, tmp_path, quarters):
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert read_lineage(tmp_path / "split")["environment"]["device_count"] == 2
-    assert jax.device_count() == 1  # And none is added from here on, whatever test came first.
+    jax.devices()  # None is added from here on, whatever test came first.
     for flag, number, message in (
         ("--data-parallel", "64", "a mesh of 1 x 64 devices was asked"),
         ("--data-parallel", "0", "of 1 x 0"),

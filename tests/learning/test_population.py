@@ -134,10 +134,14 @@ def test_devices_that_are_not_there_are_refused(sizes):
 
 
 def test_a_mesh_of_other_axes_is_refused():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",))
-    for made in (population_trainer, split_trainer):
-        with pytest.raises(ValueError, match="has the axes batch: expected population and data"):
-            made(MODEL, RECIPE, mesh)
+    device = np.array(jax.devices()[:1])
+    for mesh, axes in (
+        (jax.sharding.Mesh(device, ("batch",)), "batch"),
+        (jax.sharding.Mesh(device.reshape(1, 1), ("data", "population")), "data, population"),
+    ):
+        for made in (population_trainer, split_trainer):
+            with pytest.raises(ValueError, match=f"has the axes {axes}: expected population and"):
+                made(MODEL, RECIPE, mesh)
 
 
 ON_DEVICES = """
@@ -148,6 +152,14 @@ for devices in (2, 8):  # Neither of which divides three members.
     t.same(t.together(3, population_mesh(devices)), wanted)
 # Batches that are split are another training, on however many devices the members are.
 t.same(t.together(3, population_mesh(2, 2)), t.together(3, population_mesh(1, 2)))
+keys, networks = t.population(3)
+mesh = population_mesh(2, 2)
+kits = [t.population_trainer(t.MODEL, t.RECIPE, mesh, together=way) for way in ("map", "vmap")]
+losses = [kit.loss(keys[0], t.images())(networks) for kit in kits]
+assert losses[0].shape == (3,)
+np.testing.assert_allclose(*losses, rtol=1e-5)
+ends = [kit.train(keys, networks, t.images(), 1)[1][0].losses for kit in kits]
+np.testing.assert_allclose(*ends, rtol=1e-4)
 print("as on one device")
 """
 

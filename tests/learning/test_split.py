@@ -162,6 +162,22 @@ def test_fewer_images_than_a_batch_has_are_split_as_far_as_they_go():
     assert Split().size(80, 75) == 75
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_split_training_mixes_no_types_silently(dtype):
+    pure = steps(population.MODEL, Recipe(batch_size=16, compute_dtype=dtype), Split(2))
+    network, moment = population.member(0), Moment(KEY, jnp.int32(0), jnp.int32(1))
+    # In bfloat16 it is Flax's normalisation that mixes them.
+    with jax.numpy_dtype_promotion("strict" if dtype == "float32" else "standard"):
+        state = jax.eval_shape(pure.begin, *network)
+        after, loss, accuracy = jax.eval_shape(
+            of_shares(pure.epoch, 2), state, network.masks, population.images(), moment
+        )
+    assert jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert loss.dtype == accuracy.dtype == jnp.float32
+
+
 def test_every_share_is_augmented_by_itself(monkeypatch):
     (model, network), data = plain(), population.images()
     recipe = dataclasses.replace(ONE_STEP, shift=2)
@@ -206,7 +222,7 @@ def on_two_devices():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(given.masks))
 
-    # With running statistics as well, one exchange a step.
+    # With running statistics as well, one exchange in a step.
     pure = population_steps(population.MODEL, population.RECIPE, mesh)
     keys, networks = population.population(1)
     state = pure.begin(*networks)
@@ -215,7 +231,8 @@ def on_two_devices():
     )
     program = compiled.compile().as_text()
     exchanges = ("all-reduce", "all-gather", "collective-permute", "all-to-all")
-    assert [program.count(f" {name}(") for name in exchanges] == [1, 0, 0, 0]
+    # A step's, and after the last how many were right.
+    assert [program.count(f" {name}(") for name in exchanges] == [2, 0, 0, 0]
     assert program.count("-start(") == 0
     one = population_trainer(population.MODEL, population.RECIPE, mesh).train
     single = split_trainer(population.MODEL, population.RECIPE, mesh).train
