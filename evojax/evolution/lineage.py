@@ -20,6 +20,7 @@ from evojax.files import replace
 from evojax.genetics import Census
 from evojax.genetics.census import sparse_bytes
 from evojax.learning import Layer
+from evojax.learning.split import DATA
 
 
 class RunFolderError(ValueError):
@@ -82,7 +83,7 @@ def surroundings(mesh: Mesh | None = None) -> dict[str, Any]:
             where it is several, for each then sees a share; how members are spread changes nothing.
     """
     device = jax.devices()[0]
-    parts = 1 if mesh is None else mesh.shape.get("data", 1)
+    parts = 1 if mesh is None else mesh.shape.get(DATA, 1)
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "python": platform.python_version(),

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 PyTree = Any
-
-
 DATA = "data"
 """The axis of a mesh along which batches are split."""
 
@@ -61,13 +59,10 @@ class Split(NamedTuple):
         if self.parts == 1:
             return tree
         leaves, structure = jax.tree.flatten(tree)
-        inexact = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
         with jax.numpy_dtype_promotion("standard"):
-            flat, each = ravel_pytree(
-                [leaf for leaf, own in zip(leaves, inexact, strict=True) if own]
-            )
+            flat, each = ravel_pytree(list(filter(_inexact, leaves)))
             means = iter(each(jax.lax.pmean(flat, DATA)))
-        joined = [next(means) if own else leaf for leaf, own in zip(leaves, inexact, strict=True)]
+        joined = [next(means) if _inexact(leaf) else leaf for leaf in leaves]
         return jax.tree.unflatten(structure, joined)
 
     def total(self, count: jax.Array) -> jax.Array:
@@ -86,3 +81,7 @@ class Split(NamedTuple):
 
 WHOLE = Split()
 """Every batch on one device."""
+
+
+def _inexact(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
 
 from evojax.data import Dataset, Split
 from evojax.evolution import RunFolderError, classification, evolve
 from evojax.learning import Recipe
+from tests.evolution.test_devices import mesh_of
 from tests.evolution.test_generations import with_
 
 
@@ -36,11 +36,10 @@ def test_a_run_goes_on_with_the_images_held_out_that_were(dense, dataset, tmp_pa
 def test_what_is_left_to_train_on_is_what_devices_share(dense, dataset):
     few = Split(*(array[:63] for array in dataset.train))
     task = classification.classification(Dataset("few", 4, few, few))
-    mesh = AbstractMesh((1, 2), ("population", "data"))
 
     def check(batch_size: int) -> None:
         settings = with_(holdout=0.3, recipe=Recipe(batch_size=batch_size))
-        task.check(settings, dense, mesh)
+        task.check(settings, dense, mesh_of(1, 2))
 
     check(63)  # 44 are left.
     with pytest.raises(ValueError, match="batches of 43 images cannot be split evenly over 2 dev"):
